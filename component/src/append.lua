@@ -1,0 +1,47 @@
+-- Appends elements to a session and applies its time to live, as one atomic unit.
+-- KEYS: the session. ARGV: ttl in seconds, policy, most elements to keep (0 is
+-- all), the elements. Answers the length.
+--
+-- A script is not rolled back. So whatever may fail, fails before the push: what
+-- the user may not run, and a key of another type. The push is the first write
+-- where that is possible, since Redis checks maxmemory at the first one alone.
+local key, ttl, policy, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+local function failed(reply)
+  return type(reply) == 'table' and reply.err and reply
+end
+
+local expires = policy == 'sliding'
+if policy == 'fixed' then
+  local left = redis.pcall('TTL', key)
+  if failed(left) then return left end
+  expires = left < 0
+end
+
+if redis.acl_check_cmd then
+  if expires and not redis.acl_check_cmd('EXPIRE', key, ttl) then
+    return redis.error_reply('NOPERM this user has no permissions to run EXPIRE')
+  end
+  if most > 0 and not redis.acl_check_cmd('LTRIM', key, -most, -1) then
+    return redis.error_reply('NOPERM this user has no permissions to run LTRIM')
+  end
+else
+  -- Before Redis 7 the only way to ask is to run the command.
+  local reply = redis.pcall('LLEN', key)
+  if not failed(reply) and most > 0 then reply = redis.pcall('LTRIM', key, 0, -1) end
+  if not failed(reply) and expires then reply = redis.pcall('EXPIRE', key, ttl) end
+  if failed(reply) then return reply end
+end
+
+-- unpack() takes some thousand values at the most.
+local length
+for first = 4, #ARGV, 1000 do
+  length = redis.pcall('RPUSH', key, unpack(ARGV, first, math.min(first + 999, #ARGV)))
+  if failed(length) then return length end
+end
+if most > 0 and length > most then
+  redis.call('LTRIM', key, -most, -1)
+  length = most
+end
+if expires then redis.call('EXPIRE', key, ttl) end
+return length

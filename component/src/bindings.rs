@@ -1,0 +1,82 @@
+//! What the component model and the target need: the generated bindings, the
+//! allocator, the panic handler. All unsafe code is here.
+
+#![allow(unsafe_code, reason = "generated code, and the ABI that it relies on")]
+#![allow(missing_docs, reason = "wit/ documents the contract")]
+
+use alloc::alloc::{alloc, realloc};
+use core::alloc::Layout;
+use core::cell::{RefCell, RefMut};
+
+use crate::in_memory::Sessions;
+
+wit_bindgen::generate!({
+    world: "provider",
+    path: "../wit",
+    generate_all,
+});
+
+export!(Component with_types_in self);
+
+pub use exports::edge::session_memory as contract;
+
+/// The implementation of the exports, in [`crate::export`].
+pub struct Component;
+
+/// The sessions of the `in-memory` provider, which all clients share.
+pub fn sessions() -> RefMut<'static, Sessions> {
+    SESSIONS.0.borrow_mut()
+}
+
+struct Shared(RefCell<Sessions>);
+
+// SAFETY: a component instance has one thread.
+unsafe impl Sync for Shared {}
+
+static SESSIONS: Shared = Shared(RefCell::new(Sessions::new()));
+
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+// memcpy, memcmp and their like.
+#[link(name = "c")]
+unsafe extern "C" {}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}
+
+/// Where the host puts values that it hands over. Without std there is none but
+/// this one.
+///
+/// # Safety
+///
+/// The canonical ABI calls it with what it got from it before, or with null.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cabi_realloc(
+    old: *mut u8,
+    old_size: usize,
+    align: usize,
+    new_size: usize,
+) -> *mut u8 {
+    if new_size == 0 {
+        return core::ptr::without_provenance_mut(align);
+    }
+    // SAFETY: sizes and alignment are those of the canonical ABI.
+    let new = unsafe {
+        if old_size == 0 {
+            alloc(Layout::from_size_align_unchecked(new_size, align))
+        } else {
+            realloc(
+                old,
+                Layout::from_size_align_unchecked(old_size, align),
+                new_size,
+            )
+        }
+    };
+    if new.is_null() {
+        core::arch::wasm32::unreachable();
+    }
+    new
+}

@@ -1,0 +1,112 @@
+//! Commands as the bytes that Redis reads: an array of bulk strings, in RESP, the
+//! Redis serialization protocol.
+
+use alloc::vec::Vec;
+
+/// Commands that travel in one write, one after the other.
+#[derive(Default)]
+pub struct Commands {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Commands {
+    /// Appends a command: its name and its arguments.
+    pub fn push(&mut self, words: &[&[u8]]) {
+        let size: usize = words.iter().map(|word| word.len() + MAX_HEADER + 2).sum();
+        self.bytes.reserve(size + MAX_HEADER);
+        header(&mut self.bytes, b'*', words.len());
+        for word in words {
+            header(&mut self.bytes, b'$', word.len());
+            self.bytes.extend_from_slice(word);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
+        self.count += 1;
+    }
+
+    /// What goes over the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many commands there are, and so how many replies will come.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// A number in decimal, for an argument.
+pub fn decimal(number: u64) -> Vec<u8> {
+    let mut digits = [0; MAX_DIGITS];
+    decimal_digits(number, &mut digits).to_vec()
+}
+
+fn header(bytes: &mut Vec<u8>, kind: u8, length: usize) {
+    let mut digits = [0; MAX_DIGITS];
+    bytes.push(kind);
+    bytes.extend_from_slice(decimal_digits(length as u64, &mut digits));
+    bytes.extend_from_slice(b"\r\n");
+}
+
+fn decimal_digits(mut number: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
+    let mut start = MAX_DIGITS;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[start..];
+        }
+    }
+}
+
+/// Digits of the largest `u64`.
+const MAX_DIGITS: usize = 20;
+/// Bytes of `$` or `*`, a length and the line end.
+const MAX_HEADER: usize = MAX_DIGITS + 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_arrays_of_bulk_strings() {
+        for (words, expected) in [
+            (&[&b"PING"[..]][..], &b"*1\r\n$4\r\nPING\r\n"[..]),
+            (
+                &[b"SET", b"k", b"", b"\r\n\0"],
+                b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n$3\r\n\r\n\0\r\n",
+            ),
+            (
+                &[b"ECHO", &[b'x'; 12]],
+                b"*2\r\n$4\r\nECHO\r\n$12\r\nxxxxxxxxxxxx\r\n",
+            ),
+        ] {
+            let mut commands = Commands::default();
+            commands.push(words);
+            assert_eq!(commands.bytes(), expected);
+            assert_eq!(commands.count(), 1);
+        }
+    }
+
+    #[test]
+    fn commands_follow_one_another() {
+        let mut commands = Commands::default();
+        commands.push(&[b"A"]);
+        commands.push(&[b"B"]);
+        assert_eq!(commands.bytes(), b"*1\r\n$1\r\nA\r\n*1\r\n$1\r\nB\r\n");
+        assert_eq!(commands.count(), 2);
+    }
+
+    #[test]
+    fn decimals() {
+        for (number, expected) in [
+            (0, "0"),
+            (9, "9"),
+            (10, "10"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(decimal(number), expected.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Why an operation failed, and how that is said.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+/// Why an operation failed; the cases of `error` in `wit/types.wit`, which says
+/// what each one guarantees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// An argument or option is not allowed. Nothing was sent.
+    InvalidArgument(String),
+    /// Nothing was applied: there was no connection to send the request on, or
+    /// the operation only reads.
+    Unavailable(String),
+    /// The deadline passed and nothing was applied.
+    Timeout(String),
+    /// Sent, and never answered: it may or may not have been applied.
+    OutcomeUnknown(String),
+    /// The server refused credentials or command, or the host the address.
+    AccessDenied(String),
+    /// The key holds something other than a list.
+    WrongType(String),
+    /// A message, a reply or the memory in use is larger than allowed.
+    LimitExceeded(String),
+    /// The server's answer is not an answer to the request.
+    Protocol(String),
+    /// Any other error reply.
+    Server {
+        /// The first word of the reply.
+        code: String,
+        /// The text of the reply.
+        message: String,
+    },
+    /// Anything else.
+    Other(String),
+}
+
+impl Error {
+    /// The error that a Redis error reply stands for. `text` is the reply without
+    /// its leading `-` and its line end.
+    pub fn from_reply(text: &str) -> Error {
+        let code = text.split(' ').next().unwrap_or_default();
+        let is_code = !code.is_empty() && code.bytes().all(|b| b.is_ascii_uppercase());
+        let shown = presentable(text);
+        match code {
+            "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => Error::AccessDenied(shown),
+            "WRONGTYPE" => Error::WrongType(shown),
+            // Redis 6 gives a command that a script may not run no code.
+            "The" if text.starts_with("The user executing the script can't") => {
+                Error::AccessDenied(shown)
+            }
+            "ERR" if text.starts_with("ERR max number of clients") => Error::Unavailable(shown),
+            "ERR" if text.starts_with("ERR operation not permitted") => Error::AccessDenied(shown),
+            _ => Error::Server {
+                code: if is_code { code } else { "ERR" }.to_owned(),
+                message: shown,
+            },
+        }
+    }
+
+    /// The name of the case, as in `wit/types.wit`.
+    pub fn variant(&self) -> &'static str {
+        match self {
+            Error::InvalidArgument(_) => "invalid-argument",
+            Error::Unavailable(_) => "unavailable",
+            Error::Timeout(_) => "timeout",
+            Error::OutcomeUnknown(_) => "outcome-unknown",
+            Error::AccessDenied(_) => "access-denied",
+            Error::WrongType(_) => "wrong-type",
+            Error::LimitExceeded(_) => "limit-exceeded",
+            Error::Protocol(_) => "protocol",
+            Error::Server { .. } => "server",
+            Error::Other(_) => "other",
+        }
+    }
+
+    /// What happened: the operation, its operand, and why.
+    pub fn text(&self) -> &str {
+        match self {
+            Error::InvalidArgument(text)
+            | Error::Unavailable(text)
+            | Error::Timeout(text)
+            | Error::OutcomeUnknown(text)
+            | Error::AccessDenied(text)
+            | Error::WrongType(text)
+            | Error::LimitExceeded(text)
+            | Error::Protocol(text)
+            | Error::Server { message: text, .. }
+            | Error::Other(text) => text,
+        }
+    }
+
+    /// The same error, its text preceded by the operation and what it was about.
+    pub fn during(self, operation: &str, operand: &str) -> Error {
+        let text = format!("{operation} {}: {}", Quoted(operand), self.text());
+        match self {
+            Error::InvalidArgument(_) => Error::InvalidArgument(text),
+            Error::Unavailable(_) => Error::Unavailable(text),
+            Error::Timeout(_) => Error::Timeout(text),
+            Error::OutcomeUnknown(_) => Error::OutcomeUnknown(text),
+            Error::AccessDenied(_) => Error::AccessDenied(text),
+            Error::WrongType(_) => Error::WrongType(text),
+            Error::LimitExceeded(_) => Error::LimitExceeded(text),
+            Error::Protocol(_) => Error::Protocol(text),
+            Error::Server { code, .. } => Error::Server {
+                code,
+                message: text,
+            },
+            Error::Other(_) => Error::Other(text),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Text of unknown origin for an error: in quotation marks, on one line, and no
+/// longer than [`MAX_SHOWN`] characters.
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", Shown(self.0))
+    }
+}
+
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut characters = self.0.chars();
+        for c in characters.by_ref().take(MAX_SHOWN) {
+            fmt::Write::write_char(f, if c.is_control() { '?' } else { c })?;
+        }
+        if characters.next().is_some() {
+            f.write_str("...")?;
+        }
+        Ok(())
+    }
+}
+
+/// What may be shown of a server's error text. Redis repeats the arguments of a
+/// command that it does not know, and they hold passwords and messages.
+fn presentable(text: &str) -> String {
+    let end = text.find(ARGUMENTS).unwrap_or(text.len());
+    format!("{}", Shown(&text[..end]))
+}
+
+const ARGUMENTS: &str = ", with args beginning with";
+
+/// How many characters of a text of unknown origin an error shows.
+pub const MAX_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_told_apart_by_their_code() {
+        let server = |code: &str, message: &str| Error::Server {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        };
+        for (reply, expected) in [
+            (
+                "NOAUTH Authentication required.",
+                Error::AccessDenied("NOAUTH Authentication required.".to_owned()),
+            ),
+            (
+                "WRONGPASS invalid username-password pair",
+                Error::AccessDenied("WRONGPASS invalid username-password pair".to_owned()),
+            ),
+            (
+                "NOPERM this user has no permissions",
+                Error::AccessDenied("NOPERM this user has no permissions".to_owned()),
+            ),
+            (
+                "WRONGTYPE Operation against a key",
+                Error::WrongType("WRONGTYPE Operation against a key".to_owned()),
+            ),
+            (
+                "ERR max number of clients reached",
+                Error::Unavailable("ERR max number of clients reached".to_owned()),
+            ),
+            (
+                "The user executing the script can't run this command",
+                Error::AccessDenied(
+                    "The user executing the script can't run this command".to_owned(),
+                ),
+            ),
+            (
+                "OOM command not allowed",
+                server("OOM", "OOM command not allowed"),
+            ),
+            ("no code at all", server("ERR", "no code at all")),
+            ("", server("ERR", "")),
+        ] {
+            assert_eq!(Error::from_reply(reply), expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_repeated_by_the_server_are_not_shown() {
+        let reply = "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ";
+        assert_eq!(
+            Error::from_reply(reply),
+            Error::Server {
+                code: "ERR".to_owned(),
+                message: "ERR unknown command 'AUTH'".to_owned(),
+            }
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_operation_and_its_operand() {
+        let error = Error::Timeout("no answer within 50 ms".to_owned());
+        assert_eq!(
+            error.during("get", "a\r\nb"),
+            Error::Timeout("get \"a??b\": no answer within 50 ms".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let long = "x".repeat(MAX_SHOWN + 1);
+        assert_eq!(
+            format!("{}", Quoted(&long)),
+            format!("\"{}...\"", "x".repeat(MAX_SHOWN))
+        );
+        let fits = "x".repeat(MAX_SHOWN);
+        assert_eq!(format!("{}", Quoted(&fits)), format!("\"{fits}\""));
+    }
+}

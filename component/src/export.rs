@@ -1,0 +1,250 @@
+//! The exported interface: WIT types to ours and back, and the choice of the
+//! provider. Reads the environment and the time.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use crate::bindings::contract::{memory, types};
+use crate::bindings::wasi::cli::environment::get_environment;
+use crate::bindings::{Component, sessions};
+use crate::client::Client;
+use crate::clock;
+use crate::error::Error;
+use crate::message::{Message, NewMessage, Role};
+use crate::options::{Options, Password, Provider, Settings, TtlPolicy};
+use crate::session::History;
+
+impl memory::Guest for Component {
+    type Client = Open;
+}
+
+/// An open client.
+pub struct Open {
+    settings: Settings,
+    memory: Memory,
+}
+
+enum Memory {
+    Redis(RefCell<Client>),
+    InMemory,
+}
+
+impl memory::GuestClient for Open {
+    fn open(options: types::Options) -> Result<memory::Client, types::Error> {
+        let open = || {
+            let settings = Settings::resolve(options.into(), &get_environment())?;
+            let memory = match settings.provider {
+                Provider::Redis => Memory::Redis(RefCell::new(Client::open(settings.clone())?)),
+                Provider::InMemory => Memory::InMemory,
+            };
+            Ok(memory::Client::new(Open { settings, memory }))
+        };
+        open().map_err(|error: Error| error.into())
+    }
+
+    fn add(
+        &self,
+        session_id: String,
+        role: types::Role,
+        content: String,
+        metadata: Option<String>,
+    ) -> Result<u32, types::Error> {
+        let message = NewMessage {
+            role: role.into(),
+            content,
+            metadata,
+        };
+        self.append(&session_id, &[message])
+            .map_err(|error| error.during("add to", &session_id).into())
+    }
+
+    fn add_all(
+        &self,
+        session_id: String,
+        messages: Vec<types::NewMessage>,
+    ) -> Result<u32, types::Error> {
+        let messages: Vec<_> = messages.into_iter().map(NewMessage::from).collect();
+        self.append(&session_id, &messages)
+            .map_err(|error| error.during("add-all to", &session_id).into())
+    }
+
+    fn get(
+        &self,
+        session_id: String,
+        limit: Option<u32>,
+    ) -> Result<Vec<types::Message>, types::Error> {
+        let get = |key: &str| match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().get(key, limit),
+            Memory::InMemory => {
+                let now = clock::monotonic();
+                Ok(sessions()
+                    .history(&self.settings, key, limit, now)?
+                    .messages)
+            }
+        };
+        let messages = self.run("get", &session_id, get)?;
+        Ok(messages.into_iter().map(types::Message::from).collect())
+    }
+
+    fn history(
+        &self,
+        session_id: String,
+        limit: Option<u32>,
+    ) -> Result<types::History, types::Error> {
+        let history = |key: &str| match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().history(key, limit),
+            Memory::InMemory => sessions().history(&self.settings, key, limit, clock::monotonic()),
+        };
+        Ok(self.run("history of", &session_id, history)?.into())
+    }
+
+    fn clear(&self, session_id: String) -> Result<(), types::Error> {
+        self.run("clear", &session_id, |key| match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().clear(key),
+            Memory::InMemory => {
+                sessions().clear(key);
+                Ok(())
+            }
+        })
+    }
+
+    fn exists(&self, session_id: String) -> Result<bool, types::Error> {
+        Ok(self.run("exists", &session_id, |key| self.length(key))? > 0)
+    }
+
+    fn count(&self, session_id: String) -> Result<u32, types::Error> {
+        self.run("count", &session_id, |key| self.length(key))
+    }
+}
+
+impl Open {
+    fn append(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
+        let key = self.settings.key(session_id)?;
+        let timestamp = clock::timestamp();
+        let elements: Vec<_> = messages
+            .iter()
+            .map(|message| message.encode(&timestamp, self.settings.max_message_bytes))
+            .collect::<Result<_, _>>()?;
+        match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().append(&key, &elements),
+            Memory::InMemory if elements.is_empty() => self.length(&key),
+            Memory::InMemory => {
+                Ok(sessions().append(&self.settings, &key, elements, clock::monotonic()))
+            }
+        }
+    }
+
+    fn length(&self, key: &str) -> Result<u32, Error> {
+        match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().length(key),
+            Memory::InMemory => Ok(sessions().length(key, clock::monotonic())),
+        }
+    }
+
+    fn run<T>(
+        &self,
+        operation: &str,
+        session_id: &str,
+        on_key: impl FnOnce(&str) -> Result<T, Error>,
+    ) -> Result<T, types::Error> {
+        let result = self.settings.key(session_id).and_then(|key| on_key(&key));
+        result.map_err(|error| error.during(operation, session_id).into())
+    }
+}
+
+impl From<types::Options> for Options {
+    fn from(options: types::Options) -> Options {
+        Options {
+            provider: options.provider.map(|provider| match provider {
+                types::Provider::Redis => Provider::Redis,
+                types::Provider::InMemory => Provider::InMemory,
+            }),
+            host: options.host,
+            port: options.port,
+            username: options.username,
+            password: options.password.map(Password::from),
+            db: options.db,
+            session_ttl: options.session_ttl,
+            ttl_policy: options.ttl_policy.map(|policy| match policy {
+                types::TtlPolicy::Sliding => TtlPolicy::Sliding,
+                types::TtlPolicy::Fixed => TtlPolicy::Fixed,
+                types::TtlPolicy::None => TtlPolicy::None,
+            }),
+            key_prefix: options.key_prefix,
+            connect_timeout: options.connect_timeout,
+            operation_timeout: options.operation_timeout,
+            max_messages: options.max_messages,
+            max_message_bytes: options.max_message_bytes,
+            max_reply_bytes: options.max_reply_bytes,
+        }
+    }
+}
+
+impl From<types::Role> for Role {
+    fn from(role: types::Role) -> Role {
+        match role {
+            types::Role::User => Role::User,
+            types::Role::Assistant => Role::Assistant,
+        }
+    }
+}
+
+impl From<types::NewMessage> for NewMessage {
+    fn from(message: types::NewMessage) -> NewMessage {
+        NewMessage {
+            role: message.role.into(),
+            content: message.content,
+            metadata: message.metadata,
+        }
+    }
+}
+
+impl From<Message> for types::Message {
+    fn from(message: Message) -> types::Message {
+        types::Message {
+            role: match message.role {
+                Role::User => types::Role::User,
+                Role::Assistant => types::Role::Assistant,
+            },
+            content: message.content,
+            timestamp: message.timestamp,
+            metadata: message.metadata,
+            id: message.id,
+        }
+    }
+}
+
+impl From<History> for types::History {
+    fn from(history: History) -> types::History {
+        types::History {
+            messages: history
+                .messages
+                .into_iter()
+                .map(types::Message::from)
+                .collect(),
+            total: history.total,
+            skipped: history.skipped,
+            ttl_seconds: history.ttl_seconds,
+        }
+    }
+}
+
+impl From<Error> for types::Error {
+    fn from(error: Error) -> types::Error {
+        match error {
+            Error::InvalidArgument(text) => types::Error::InvalidArgument(text),
+            Error::Unavailable(text) => types::Error::Unavailable(text),
+            Error::Timeout(text) => types::Error::Timeout(text),
+            Error::OutcomeUnknown(text) => types::Error::OutcomeUnknown(text),
+            Error::AccessDenied(text) => types::Error::AccessDenied(text),
+            Error::WrongType(text) => types::Error::WrongType(text),
+            Error::LimitExceeded(text) => types::Error::LimitExceeded(text),
+            Error::Protocol(text) => types::Error::Protocol(text),
+            Error::Server { code, message } => {
+                types::Error::Server(types::ServerError { code, message })
+            }
+            Error::Other(text) => types::Error::Other(text),
+        }
+    }
+}

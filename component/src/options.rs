@@ -1,0 +1,503 @@
+//! How a client is opened: what the caller gives, over the environment, over the
+//! defaults.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::ops::RangeInclusive;
+use core::str::FromStr;
+
+use crate::error::{Error, Quoted};
+
+/// How a client is opened. What is not given is taken from the environment
+/// variable named beside it, and where that is not set either, from the default.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where the sessions are kept. `MEMORY_PROVIDER` (`redis` or `in-memory`);
+    /// default `redis`.
+    pub provider: Option<Provider>,
+    /// Name or address of the Redis server. `REDIS_HOST`; default `localhost`.
+    pub host: Option<String>,
+    /// TCP port, 1 to 65535. `REDIS_PORT`; default 6379.
+    pub port: Option<u16>,
+    /// ACL user (Redis 6 or later). `REDIS_USERNAME`; default none. Empty means
+    /// none.
+    pub username: Option<String>,
+    /// `REDIS_PASSWORD`; default none. Empty means none.
+    pub password: Option<Password>,
+    /// Number of the logical database. `REDIS_DB`; default 0.
+    pub db: Option<u32>,
+    /// Life of a session in seconds, at least 1. `SESSION_TTL`; default 3600.
+    pub session_ttl: Option<u32>,
+    /// When that life begins. `SESSION_TTL_POLICY` (`sliding`, `fixed` or
+    /// `none`); default `sliding`.
+    pub ttl_policy: Option<TtlPolicy>,
+    /// What precedes the session id in the key. `KEY_PREFIX`; default `session:`.
+    pub key_prefix: Option<String>,
+    /// Milliseconds, at least 1, for name lookup, connecting and authenticating.
+    /// `CONNECT_TIMEOUT_MS`; default 5000.
+    pub connect_timeout: Option<u32>,
+    /// Milliseconds, at least 1, for a whole operation. `OPERATION_TIMEOUT_MS`;
+    /// default 5000.
+    pub operation_timeout: Option<u32>,
+    /// How many messages a session keeps, at least 1. `MAX_MESSAGES`; default no
+    /// limit.
+    pub max_messages: Option<u32>,
+    /// Bytes that a message's content and metadata may have together, at least 1.
+    /// `MAX_MESSAGE_BYTES`; default 1048576 (1 MiB).
+    pub max_message_bytes: Option<u32>,
+    /// Bytes that the reply to an operation may have, at least 1024.
+    /// `MAX_REPLY_BYTES`; default 268435456 (256 MiB).
+    pub max_reply_bytes: Option<u32>,
+}
+
+/// A password. Debug output does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// The password itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Password {
+    fn from(password: String) -> Password {
+        Password(password)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// Where the sessions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// In a Redis server.
+    Redis,
+    /// In the memory of the component instance.
+    InMemory,
+}
+
+/// When a session expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtlPolicy {
+    /// A time after the last message was added.
+    Sliding,
+    /// A time after the first message was added.
+    Fixed,
+    /// Never.
+    None,
+}
+
+/// What holds for a client: every option with its value.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the sessions are kept.
+    pub provider: Provider,
+    /// Name or address of the server, an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user; none is the server's default user.
+    pub username: Option<String>,
+    /// Password; none is no authentication.
+    pub password: Option<Password>,
+    /// Logical database.
+    pub db: u32,
+    /// Seconds.
+    pub session_ttl: u32,
+    /// When `session_ttl` begins to count.
+    pub ttl_policy: TtlPolicy,
+    /// What precedes the session id in the key.
+    pub key_prefix: String,
+    /// Milliseconds for name lookup, connect and handshake.
+    pub connect_timeout: u32,
+    /// Milliseconds for a whole operation.
+    pub operation_timeout: u32,
+    /// How many messages a session keeps; none is all.
+    pub max_messages: Option<u32>,
+    /// Bytes of a message's content and metadata together.
+    pub max_message_bytes: u32,
+    /// Bytes of the reply to an operation.
+    pub max_reply_bytes: u32,
+}
+
+impl Settings {
+    /// Takes each option from what is `given`, else from the `environment`, else
+    /// its default.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] names the option, the value (never a password)
+    /// and what is allowed.
+    pub fn resolve(given: Options, environment: &[(String, String)]) -> Result<Settings, Error> {
+        let from = Environment(environment);
+        Ok(Settings {
+            provider: from.choice(&PROVIDER, given.provider, &PROVIDERS)?,
+            host: from.host(given.host)?,
+            port: from
+                .number(&PORT, given.port, 1..=u16::MAX)?
+                .unwrap_or(6379),
+            username: from
+                .text(&USERNAME, given.username)
+                .filter(|s| !s.is_empty()),
+            password: given
+                .password
+                .or_else(|| from.text(&PASSWORD, None).map(Password))
+                .filter(|password| !password.0.is_empty()),
+            // What SELECT takes for a number.
+            db: from
+                .number(&DB, given.db, 0..=i32::MAX as u32)?
+                .unwrap_or(0),
+            session_ttl: from
+                .positive(&SESSION_TTL, given.session_ttl)?
+                .unwrap_or(3600),
+            ttl_policy: from.choice(&TTL_POLICY, given.ttl_policy, &TTL_POLICIES)?,
+            key_prefix: from
+                .text(&KEY_PREFIX, given.key_prefix)
+                .unwrap_or_else(|| "session:".to_owned()),
+            connect_timeout: from
+                .positive(&CONNECT_TIMEOUT, given.connect_timeout)?
+                .unwrap_or(5000),
+            operation_timeout: from
+                .positive(&OPERATION_TIMEOUT, given.operation_timeout)?
+                .unwrap_or(5000),
+            max_messages: from.positive(&MAX_MESSAGES, given.max_messages)?,
+            max_message_bytes: from
+                .positive(&MAX_MESSAGE_BYTES, given.max_message_bytes)?
+                .unwrap_or(1 << 20),
+            max_reply_bytes: from
+                .number(&MAX_REPLY_BYTES, given.max_reply_bytes, 1024..=u32::MAX)?
+                .unwrap_or(256 << 20),
+        })
+    }
+
+    /// The Redis key of a session.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the session id is empty.
+    pub fn key(&self, session_id: &str) -> Result<String, Error> {
+        if session_id.is_empty() {
+            let text = "the session id is empty, allowed is any other text";
+            return Err(Error::InvalidArgument(text.to_owned()));
+        }
+        Ok([&self.key_prefix, session_id].concat())
+    }
+}
+
+/// The environment variables that are read, and no others are.
+pub const VARIABLES: [&str; 14] = [
+    PROVIDER.variable,
+    HOST.variable,
+    PORT.variable,
+    USERNAME.variable,
+    PASSWORD.variable,
+    DB.variable,
+    SESSION_TTL.variable,
+    TTL_POLICY.variable,
+    KEY_PREFIX.variable,
+    CONNECT_TIMEOUT.variable,
+    OPERATION_TIMEOUT.variable,
+    MAX_MESSAGES.variable,
+    MAX_MESSAGE_BYTES.variable,
+    MAX_REPLY_BYTES.variable,
+];
+
+/// An option's name and the environment variable that stands in for it.
+struct Name {
+    option: &'static str,
+    variable: &'static str,
+}
+
+impl Name {
+    const fn new(option: &'static str, variable: &'static str) -> Name {
+        Name { option, variable }
+    }
+
+    fn refuse(&self, value: impl fmt::Display, allowed: impl fmt::Display) -> Error {
+        Error::InvalidArgument(format!(
+            "open: option {} ({}) is {value}, allowed is {allowed}",
+            self.option, self.variable
+        ))
+    }
+}
+
+const PROVIDER: Name = Name::new("provider", "MEMORY_PROVIDER");
+const HOST: Name = Name::new("host", "REDIS_HOST");
+const PORT: Name = Name::new("port", "REDIS_PORT");
+const USERNAME: Name = Name::new("username", "REDIS_USERNAME");
+const PASSWORD: Name = Name::new("password", "REDIS_PASSWORD");
+const DB: Name = Name::new("db", "REDIS_DB");
+const SESSION_TTL: Name = Name::new("session-ttl", "SESSION_TTL");
+const TTL_POLICY: Name = Name::new("ttl-policy", "SESSION_TTL_POLICY");
+const KEY_PREFIX: Name = Name::new("key-prefix", "KEY_PREFIX");
+const CONNECT_TIMEOUT: Name = Name::new("connect-timeout", "CONNECT_TIMEOUT_MS");
+const OPERATION_TIMEOUT: Name = Name::new("operation-timeout", "OPERATION_TIMEOUT_MS");
+const MAX_MESSAGES: Name = Name::new("max-messages", "MAX_MESSAGES");
+const MAX_MESSAGE_BYTES: Name = Name::new("max-message-bytes", "MAX_MESSAGE_BYTES");
+const MAX_REPLY_BYTES: Name = Name::new("max-reply-bytes", "MAX_REPLY_BYTES");
+
+/// The values of an option with a fixed set of them; the first is the default.
+type Choices<T, const N: usize> = [(&'static str, T); N];
+
+const PROVIDERS: Choices<Provider, 2> = [
+    ("redis", Provider::Redis),
+    ("in-memory", Provider::InMemory),
+];
+const TTL_POLICIES: Choices<TtlPolicy, 3> = [
+    ("sliding", TtlPolicy::Sliding),
+    ("fixed", TtlPolicy::Fixed),
+    ("none", TtlPolicy::None),
+];
+
+struct Environment<'a>(&'a [(String, String)]);
+
+impl Environment<'_> {
+    fn get(&self, name: &Name) -> Option<&str> {
+        let (_, value) = self
+            .0
+            .iter()
+            .find(|(variable, _)| variable == name.variable)?;
+        Some(value)
+    }
+
+    fn text(&self, name: &Name, given: Option<String>) -> Option<String> {
+        given.or_else(|| self.get(name).map(str::to_owned))
+    }
+
+    fn host(&self, given: Option<String>) -> Result<String, Error> {
+        let host = self
+            .text(&HOST, given)
+            .unwrap_or_else(|| "localhost".to_owned());
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        match bare.unwrap_or(&host) {
+            "" => Err(HOST.refuse("empty", "a name or an IP address")),
+            bare => Ok(bare.to_owned()),
+        }
+    }
+
+    fn choice<T: Copy, const N: usize>(
+        &self,
+        name: &Name,
+        given: Option<T>,
+        choices: &Choices<T, N>,
+    ) -> Result<T, Error> {
+        if let Some(given) = given {
+            return Ok(given);
+        }
+        let Some(value) = self.get(name) else {
+            return Ok(choices[0].1);
+        };
+        match choices.iter().find(|(spelling, _)| *spelling == value) {
+            Some((_, choice)) => Ok(*choice),
+            None => Err(name.refuse(
+                Quoted(value),
+                choices.map(|(spelling, _)| spelling).join(" or "),
+            )),
+        }
+    }
+
+    fn positive(&self, name: &Name, given: Option<u32>) -> Result<Option<u32>, Error> {
+        self.number(name, given, 1..=u32::MAX)
+    }
+
+    fn number<T: Copy + PartialOrd + FromStr + fmt::Display>(
+        &self,
+        name: &Name,
+        given: Option<T>,
+        allowed: RangeInclusive<T>,
+    ) -> Result<Option<T>, Error> {
+        let range = || {
+            format!(
+                "a whole number from {} to {}",
+                allowed.start(),
+                allowed.end()
+            )
+        };
+        let number = match (given, self.get(name)) {
+            (Some(number), _) => number,
+            (None, None) => return Ok(None),
+            (None, Some(value)) => match value.parse() {
+                Ok(number) => number,
+                Err(_) => return Err(name.refuse(Quoted(value), range())),
+            },
+        };
+        if !allowed.contains(&number) {
+            return Err(name.refuse(number, range()));
+        }
+        Ok(Some(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(environment: &[(&str, &str)]) -> Result<Settings, Error> {
+        resolve_with(Options::default(), environment)
+    }
+
+    fn resolve_with(given: Options, environment: &[(&str, &str)]) -> Result<Settings, Error> {
+        let environment: Vec<_> = environment
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect();
+        Settings::resolve(given, &environment)
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = resolve(&[]).unwrap();
+        assert_eq!(settings.provider, Provider::Redis);
+        assert_eq!(settings.host, "localhost");
+        assert_eq!(settings.port, 6379);
+        assert_eq!(settings.username, None);
+        assert_eq!(settings.password, None);
+        assert_eq!(settings.db, 0);
+        assert_eq!(settings.session_ttl, 3600);
+        assert_eq!(settings.ttl_policy, TtlPolicy::Sliding);
+        assert_eq!(settings.key_prefix, "session:");
+        assert_eq!(settings.connect_timeout, 5000);
+        assert_eq!(settings.operation_timeout, 5000);
+        assert_eq!(settings.max_messages, None);
+        assert_eq!(settings.max_message_bytes, 1_048_576);
+        assert_eq!(settings.max_reply_bytes, 268_435_456);
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let environment = [
+            ("MEMORY_PROVIDER", "in-memory"),
+            ("REDIS_HOST", "[::1]"),
+            ("REDIS_PORT", "1"),
+            ("REDIS_USERNAME", "u"),
+            ("REDIS_PASSWORD", "p"),
+            ("REDIS_DB", "2"),
+            ("SESSION_TTL", "3"),
+            ("SESSION_TTL_POLICY", "fixed"),
+            ("KEY_PREFIX", ""),
+            ("CONNECT_TIMEOUT_MS", "4"),
+            ("OPERATION_TIMEOUT_MS", "5"),
+            ("MAX_MESSAGES", "6"),
+            ("MAX_MESSAGE_BYTES", "7"),
+            ("MAX_REPLY_BYTES", "8000"),
+        ];
+        assert_eq!(environment.map(|(variable, _)| variable), VARIABLES);
+        let settings = resolve(&environment).unwrap();
+        assert_eq!(settings.provider, Provider::InMemory);
+        assert_eq!(settings.host, "::1");
+        assert_eq!(settings.port, 1);
+        assert_eq!(settings.username.as_deref(), Some("u"));
+        assert_eq!(settings.password.as_ref().map(Password::reveal), Some("p"));
+        assert_eq!(settings.db, 2);
+        assert_eq!(settings.session_ttl, 3);
+        assert_eq!(settings.ttl_policy, TtlPolicy::Fixed);
+        assert_eq!(settings.key_prefix, "");
+        assert_eq!(settings.connect_timeout, 4);
+        assert_eq!(settings.operation_timeout, 5);
+        assert_eq!(settings.max_messages, Some(6));
+        assert_eq!(settings.max_message_bytes, 7);
+        assert_eq!(settings.max_reply_bytes, 8000);
+    }
+
+    #[test]
+    fn what_is_given_goes_before_the_environment() {
+        let given = Options {
+            port: Some(7),
+            host: Some("given".to_owned()),
+            ttl_policy: Some(TtlPolicy::None),
+            ..Options::default()
+        };
+        let environment = [
+            ("REDIS_PORT", "nonsense"),
+            ("REDIS_HOST", "set"),
+            ("SESSION_TTL_POLICY", "x"),
+        ];
+        let settings = resolve_with(given, &environment).unwrap();
+        assert_eq!(settings.port, 7);
+        assert_eq!(settings.host, "given");
+        assert_eq!(settings.ttl_policy, TtlPolicy::None);
+    }
+
+    #[test]
+    fn empty_credentials_are_none() {
+        let settings = resolve(&[("REDIS_USERNAME", ""), ("REDIS_PASSWORD", "")]).unwrap();
+        assert_eq!((settings.username, settings.password), (None, None));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let settings = resolve(&[("REDIS_PASSWORD", "hunter2")]).unwrap();
+        assert!(format!("{settings:?}").contains("password: Some(Password(..))"));
+    }
+
+    #[test]
+    fn a_refusal_names_the_option_the_value_and_what_is_allowed() {
+        for (variable, value, expected) in [
+            (
+                "MEMORY_PROVIDER",
+                "mongo",
+                "open: option provider (MEMORY_PROVIDER) is \"mongo\", allowed is redis or in-memory",
+            ),
+            (
+                "SESSION_TTL_POLICY",
+                "",
+                "open: option ttl-policy (SESSION_TTL_POLICY) is \"\", allowed is sliding or fixed or none",
+            ),
+            (
+                "REDIS_HOST",
+                "",
+                "open: option host (REDIS_HOST) is empty, allowed is a name or an IP address",
+            ),
+            (
+                "REDIS_PORT",
+                "0",
+                "open: option port (REDIS_PORT) is 0, allowed is a whole number from 1 to 65535",
+            ),
+            (
+                "REDIS_PORT",
+                "65536",
+                "open: option port (REDIS_PORT) is \"65536\", allowed is a whole number from 1 to 65535",
+            ),
+            (
+                "REDIS_DB",
+                "-1",
+                "open: option db (REDIS_DB) is \"-1\", allowed is a whole number from 0 to 2147483647",
+            ),
+            (
+                "SESSION_TTL",
+                "0",
+                "open: option session-ttl (SESSION_TTL) is 0, allowed is a whole number from 1 to 4294967295",
+            ),
+            (
+                "MAX_REPLY_BYTES",
+                "10",
+                "open: option max-reply-bytes (MAX_REPLY_BYTES) is 10, allowed is a whole number from 1024 to 4294967295",
+            ),
+        ] {
+            let error = resolve(&[(variable, value)]).err().unwrap();
+            assert_eq!(error, Error::InvalidArgument(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_prefix_and_the_session_id() {
+        let settings = resolve(&[]).unwrap();
+        assert_eq!(settings.key("user-123").unwrap(), "session:user-123");
+        assert_eq!(
+            settings.key(""),
+            Err(Error::InvalidArgument(
+                "the session id is empty, allowed is any other text".to_owned()
+            ))
+        );
+    }
+}

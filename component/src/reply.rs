@@ -1,0 +1,621 @@
+//! Replies of the server, read under limits.
+//!
+//! A [`ReplyReader`] takes bytes as they arrive and looks at each one once, to
+//! find where the replies end and to refuse what no Redis sends. It allocates for
+//! what has arrived, never for what is merely announced. Only replies that are
+//! whole and sound are handed to redis-protocol, whose decoder relies on that: it
+//! recurses, and trusts lengths.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use redis_protocol::resp2::decode::decode_range;
+use redis_protocol::resp2::types::RangeFrame;
+
+use crate::error::Error;
+
+/// Reads the replies to one request, in RESP2.
+pub struct ReplyReader {
+    buffer: Vec<u8>,
+    /// Everything before this is scanned; beyond the buffer's end while the rest
+    /// of a bulk string is missing.
+    scanned: usize,
+    /// Where the search for a line's end goes on.
+    searched: usize,
+    /// Elements that are still to come, of each array that is open; the first
+    /// entry counts the replies themselves.
+    missing: [usize; MAX_DEPTH + 1],
+    depth: usize,
+    /// End of the first reply, once it is complete.
+    first_end: Option<usize>,
+    elements: usize,
+    max_bytes: usize,
+}
+
+/// What a reader needs next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing: all replies are there.
+    Complete,
+    /// At least so many bytes more.
+    Missing(usize),
+}
+
+impl ReplyReader {
+    /// A reader of so many replies, which together may cost `max_bytes`: the
+    /// bytes on the wire, and [`ELEMENT_COST`] for every element of an array.
+    pub fn new(replies: usize, max_bytes: u32) -> ReplyReader {
+        let mut missing = [0; MAX_DEPTH + 1];
+        missing[0] = replies;
+        ReplyReader {
+            buffer: Vec::new(),
+            scanned: 0,
+            searched: 0,
+            missing,
+            depth: 0,
+            first_end: None,
+            elements: 0,
+            max_bytes: max_bytes as usize,
+        }
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protocol`] for what is no reply and for bytes after the last one,
+    /// [`Error::LimitExceeded`] for what is more than the reader may hold, both as
+    /// soon as they can be told. The connection is of no use after either.
+    pub fn push(&mut self, bytes: Vec<u8>) -> Result<Progress, Error> {
+        if self.buffer.is_empty() {
+            self.buffer = bytes;
+        } else {
+            self.reserve(bytes.len())?;
+            self.buffer.extend_from_slice(&bytes);
+        }
+        self.scan()
+    }
+
+    /// All replies, when [`Progress::Complete`] was reported.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protocol`] if they are not complete.
+    pub fn finish(self) -> Result<Replies, Error> {
+        if self.missing[0] > 0 {
+            return Err(protocol("the reply is not complete"));
+        }
+        Replies::decode(self.buffer)
+    }
+
+    /// If the server has already answered with an error, that error: a server
+    /// that will not serve says why before it hangs up.
+    pub fn refusal(&self) -> Option<Error> {
+        let first = self.buffer.get(..self.first_end?)?;
+        Replies::decode(first.to_owned())
+            .ok()?
+            .iter()
+            .next()?
+            .error()
+    }
+
+    fn scan(&mut self) -> Result<Progress, Error> {
+        while self.missing[0] > 0 {
+            let Some(line_end) = self.line_end()? else {
+                // A line ends with two bytes, and one of them may be here.
+                return Ok(Progress::Missing(1));
+            };
+            let line = &self.buffer[self.scanned..line_end];
+            let (kind, rest) = line
+                .split_first()
+                .ok_or_else(|| protocol("an empty line"))?;
+            match kind {
+                b'+' | b'-' => {
+                    self.scanned = line_end + 2;
+                }
+                b':' => {
+                    integer(rest)?;
+                    self.scanned = line_end + 2;
+                }
+                b'$' => match length(rest)? {
+                    None => self.scanned = line_end + 2,
+                    Some(length) => {
+                        let end = (line_end + 2).saturating_add(length).saturating_add(2);
+                        self.check_cost(end)?;
+                        if end > self.buffer.len() {
+                            return self.wait_for(end);
+                        }
+                        if self.buffer[end - 2..end] != *b"\r\n" {
+                            return Err(protocol("a bulk string is longer than announced"));
+                        }
+                        self.scanned = end;
+                    }
+                },
+                b'*' => {
+                    let elements = length(rest)?.unwrap_or(0);
+                    self.elements = self.elements.saturating_add(elements);
+                    self.scanned = line_end + 2;
+                    // An element has at least a kind and a line end.
+                    self.check_cost(self.scanned.saturating_add(elements.saturating_mul(3)))?;
+                    if elements > 0 {
+                        if self.depth == MAX_DEPTH {
+                            return Err(protocol("arrays are nested too deep"));
+                        }
+                        self.depth += 1;
+                        self.missing[self.depth] = elements;
+                        self.searched = self.scanned;
+                        continue;
+                    }
+                }
+                _ => return Err(protocol("a reply of unknown type")),
+            }
+            self.searched = self.scanned;
+            self.check_cost(self.scanned)?;
+            self.end_element();
+        }
+        if self.scanned < self.buffer.len() {
+            return Err(protocol("bytes after the reply"));
+        }
+        Ok(Progress::Complete)
+    }
+
+    /// Where the next line's `\r\n` begins, if it is here.
+    fn line_end(&mut self) -> Result<Option<usize>, Error> {
+        let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
+        let found = unsearched.iter().position(|byte| *byte == b'\n');
+        let end = self.searched + found.unwrap_or(unsearched.len());
+        if end - self.scanned > MAX_LINE {
+            return Err(protocol("a line is too long"));
+        }
+        self.searched = end;
+        if found.is_none() {
+            return Ok(None);
+        }
+        match self.buffer[self.scanned..end]
+            .iter()
+            .position(|byte| *byte == b'\r')
+        {
+            Some(at) if self.scanned + at + 1 == end => Ok(Some(end - 1)),
+            _ => Err(protocol("a line does not end with CR LF")),
+        }
+    }
+
+    fn end_element(&mut self) {
+        self.missing[self.depth] -= 1;
+        while self.depth > 0 && self.missing[self.depth] == 0 {
+            self.depth -= 1;
+            self.missing[self.depth] -= 1;
+        }
+        if self.depth == 0 && self.first_end.is_none() {
+            self.first_end = Some(self.scanned);
+        }
+    }
+
+    fn wait_for(&mut self, end: usize) -> Result<Progress, Error> {
+        Ok(Progress::Missing(end - self.buffer.len()))
+    }
+
+    fn check_cost(&self, end: usize) -> Result<(), Error> {
+        let cost = self
+            .elements
+            .saturating_mul(ELEMENT_COST)
+            .saturating_add(end);
+        if cost > self.max_bytes {
+            return Err(Error::LimitExceeded(format!(
+                "the reply is larger than {} bytes (max-reply-bytes)",
+                self.max_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
+        self.buffer.try_reserve(bytes).map_err(|_| {
+            Error::LimitExceeded("the reply is larger than the memory that is left".to_owned())
+        })
+    }
+}
+
+/// The replies to a request.
+pub struct Replies {
+    buffer: Vec<u8>,
+    /// Each frame with the position that its ranges count from.
+    frames: Vec<(usize, RangeFrame)>,
+}
+
+impl Replies {
+    fn decode(buffer: Vec<u8>) -> Result<Replies, Error> {
+        let mut frames = Vec::new();
+        let mut at = 0;
+        while at < buffer.len() {
+            match decode_range(&buffer[at..]) {
+                Ok(Some((frame, size))) => {
+                    frames.push((at, frame));
+                    at += size;
+                }
+                Ok(None) | Err(_) => return Err(protocol("the reply cannot be decoded")),
+            }
+        }
+        Ok(Replies { buffer, frames })
+    }
+
+    /// The replies, in the order of the commands.
+    pub fn iter(&self) -> impl Iterator<Item = Reply<'_>> {
+        self.frames.iter().map(|(from, frame)| Reply {
+            bytes: &self.buffer[*from..],
+            frame,
+        })
+    }
+
+    /// The last reply, unless one of them is an error.
+    ///
+    /// # Errors
+    ///
+    /// The first error reply; [`Error::Protocol`] if there is no reply.
+    pub fn last(&self) -> Result<Reply<'_>, Error> {
+        let mut last = Err(protocol("there is no reply"));
+        for reply in self.iter() {
+            if let Some(error) = reply.error() {
+                return Err(error);
+            }
+            last = Ok(reply);
+        }
+        last
+    }
+}
+
+/// One reply, or an element of one.
+#[derive(Clone, Copy)]
+pub struct Reply<'a> {
+    bytes: &'a [u8],
+    frame: &'a RangeFrame,
+}
+
+impl<'a> Reply<'a> {
+    /// The error that this reply is, if it is one.
+    pub fn error(self) -> Option<Error> {
+        match self.frame {
+            RangeFrame::Error(range) => Some(Error::from_reply(&String::from_utf8_lossy(
+                self.slice(*range),
+            ))),
+            _ => None,
+        }
+    }
+
+    /// A simple string.
+    ///
+    /// # Errors
+    ///
+    /// The error that the reply is, or [`Error::Protocol`] if it is of another
+    /// type; likewise for the other readings.
+    pub fn simple_string(self) -> Result<&'a [u8], Error> {
+        match self.frame {
+            RangeFrame::SimpleString(range) => Ok(self.slice(*range)),
+            _ => Err(self.is_not("a simple string")),
+        }
+    }
+
+    /// An integer.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reply::simple_string`].
+    pub fn integer(self) -> Result<i64, Error> {
+        match self.frame {
+            RangeFrame::Integer(integer) => Ok(*integer),
+            _ => Err(self.is_not("an integer")),
+        }
+    }
+
+    /// A bulk string.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reply::simple_string`].
+    pub fn bulk_string(self) -> Result<&'a [u8], Error> {
+        match self.frame {
+            RangeFrame::BulkString(range) => Ok(self.slice(*range)),
+            _ => Err(self.is_not("a bulk string")),
+        }
+    }
+
+    /// The elements of an array.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reply::simple_string`].
+    pub fn array(
+        self,
+    ) -> Result<impl ExactSizeIterator<Item = Reply<'a>> + DoubleEndedIterator, Error> {
+        match self.frame {
+            RangeFrame::Array(frames) => Ok(frames.iter().map(move |frame| Reply {
+                bytes: self.bytes,
+                frame,
+            })),
+            _ => Err(self.is_not("an array")),
+        }
+    }
+
+    fn slice(self, (from, to): (usize, usize)) -> &'a [u8] {
+        &self.bytes[from..to]
+    }
+
+    fn is_not(self, expected: &str) -> Error {
+        self.error()
+            .unwrap_or_else(|| protocol(&format!("the reply is not {expected}")))
+    }
+}
+
+/// A length after `$` or `*`; none for the null of either.
+fn length(digits: &[u8]) -> Result<Option<usize>, Error> {
+    if digits == b"-1" {
+        return Ok(None);
+    }
+    let is_length =
+        !digits.is_empty() && digits.len() <= 10 && digits.iter().all(u8::is_ascii_digit);
+    match integer(digits) {
+        // Redis holds no string of more than 512 MiB; what a limit allows is
+        // checked by the caller.
+        Ok(length) if is_length => Ok(Some(usize::try_from(length).unwrap_or(usize::MAX))),
+        _ => Err(protocol("a length is not a whole number")),
+    }
+}
+
+fn integer(digits: &[u8]) -> Result<i64, Error> {
+    core::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| protocol("an integer is not one"))
+}
+
+fn protocol(what: &str) -> Error {
+    Error::Protocol(what.to_owned())
+}
+
+/// Arrays within arrays; no reply to a command that is sent here has more than
+/// two.
+const MAX_DEPTH: usize = 8;
+/// Bytes of a line, its end not counted. Redis cuts its own at far less.
+const MAX_LINE: usize = 64 * 1024;
+/// Bytes that an element of an array counts for beyond those on the wire: it
+/// takes as much to hold it.
+pub const ELEMENT_COST: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u32 = 1 << 20;
+
+    fn read(replies: usize, bytes: &[u8]) -> Result<Replies, Error> {
+        let mut reader = ReplyReader::new(replies, MAX);
+        assert_eq!(reader.push(bytes.to_vec())?, Progress::Complete);
+        reader.finish()
+    }
+
+    fn refused(replies: usize, bytes: &[u8]) -> Error {
+        match ReplyReader::new(replies, MAX).push(bytes.to_vec()) {
+            Err(error) => error,
+            Ok(progress) => panic!("{progress:?}"),
+        }
+    }
+
+    /// All that these tests compare of a reply.
+    fn show(reply: Reply<'_>) -> String {
+        if let Ok(text) = reply.simple_string() {
+            format!("+{}", text.escape_ascii())
+        } else if let Ok(integer) = reply.integer() {
+            format!(":{integer}")
+        } else if let Ok(text) = reply.bulk_string() {
+            format!("${}", text.escape_ascii())
+        } else if let Ok(elements) = reply.array() {
+            format!("[{}]", elements.map(show).collect::<Vec<_>>().join(" "))
+        } else if let Some(error) = reply.error() {
+            format!("{error:?}")
+        } else {
+            "null".to_owned()
+        }
+    }
+
+    const SAMPLE: &[u8] = b"+OK\r\n:-12\r\n$4\r\na\r\nb\r\n$-1\r\n*0\r\n*-1\r\n\
+        *3\r\n$0\r\n\r\n*1\r\n*1\r\n:7\r\n-ERR x\r\n";
+
+    const SHOWN: [&str; 7] = [
+        "+OK",
+        ":-12",
+        "$a\\r\\nb",
+        "null",
+        "[]",
+        "null",
+        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR x\" }]",
+    ];
+
+    #[test]
+    fn replies_of_every_type() {
+        let replies = read(7, SAMPLE).unwrap();
+        assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), SHOWN);
+    }
+
+    #[test]
+    fn replies_in_any_two_pieces() {
+        for split in 0..=SAMPLE.len() {
+            let mut reader = ReplyReader::new(7, MAX);
+            let (head, tail) = SAMPLE.split_at(split);
+            let first = reader.push(head.to_vec()).unwrap();
+            match first {
+                Progress::Complete => assert_eq!(split, SAMPLE.len()),
+                Progress::Missing(bytes) => {
+                    assert!((1..=tail.len()).contains(&bytes), "{split}: {bytes}");
+                    assert_eq!(reader.push(tail.to_vec()).unwrap(), Progress::Complete);
+                }
+            }
+            let replies = reader.finish().unwrap();
+            assert_eq!(
+                replies.iter().map(show).collect::<Vec<_>>(),
+                SHOWN,
+                "{split}"
+            );
+        }
+    }
+
+    #[test]
+    fn replies_byte_by_byte() {
+        let mut reader = ReplyReader::new(7, MAX);
+        let (last, head) = SAMPLE.split_last().unwrap();
+        for byte in head {
+            assert_ne!(reader.push(vec![*byte]).unwrap(), Progress::Complete);
+        }
+        assert_eq!(reader.push(vec![*last]).unwrap(), Progress::Complete);
+        let replies = reader.finish().unwrap();
+        assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), SHOWN);
+    }
+
+    #[test]
+    fn what_is_missing_is_known() {
+        for (bytes, missing) in [
+            ("", 1),
+            ("$", 1),
+            ("$10\r", 1),
+            ("$10\r\n", 12),
+            ("$10\r\n0123456789\r", 1),
+            ("*2\r\n:1\r\n", 1),
+        ] {
+            let mut reader = ReplyReader::new(1, MAX);
+            assert_eq!(
+                reader.push(bytes.into()),
+                Ok(Progress::Missing(missing)),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_no_redis_sends_is_refused() {
+        for (bytes, expected) in [
+            (&b"\r\n"[..], "an empty line"),
+            (b"OK\r\n", "a reply of unknown type"),
+            (b"HTTP/1.1 400 Bad Request\r\n", "a reply of unknown type"),
+            (b">1\r\n+x\r\n", "a reply of unknown type"),
+            (b"%0\r\n", "a reply of unknown type"),
+            (b"_\r\n", "a reply of unknown type"),
+            (b"+OK\n", "a line does not end with CR LF"),
+            (b"+a\rb\r\n", "a line does not end with CR LF"),
+            (b":1x\r\n", "an integer is not one"),
+            (b":\r\n", "an integer is not one"),
+            (b":9223372036854775808\r\n", "an integer is not one"),
+            (b"$-2\r\n", "a length is not a whole number"),
+            (b"$+1\r\n", "a length is not a whole number"),
+            (b"$\r\n", "a length is not a whole number"),
+            (b"*12345678901\r\n", "a length is not a whole number"),
+            (b"$2\r\nabcd", "a bulk string is longer than announced"),
+            (b"+OK\r\n+", "bytes after the reply"),
+            (b"*0\r\n\r\n", "bytes after the reply"),
+        ] {
+            assert_eq!(
+                refused(1, bytes),
+                protocol(expected),
+                "{}",
+                bytes.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        let nested = |depth| ["*1\r\n".repeat(depth).as_bytes(), b":1\r\n"].concat();
+        assert!(read(1, &nested(MAX_DEPTH)).is_ok());
+        assert_eq!(
+            refused(1, &nested(MAX_DEPTH + 1)),
+            protocol("arrays are nested too deep")
+        );
+        assert_eq!(
+            refused(1, &nested(100_000)),
+            protocol("arrays are nested too deep")
+        );
+    }
+
+    #[test]
+    fn an_endless_line_is_refused() {
+        let line = |length| [b"+", &vec![b'x'; length][..]].concat();
+        let mut reader = ReplyReader::new(1, MAX);
+        assert_eq!(reader.push(line(MAX_LINE - 1)), Ok(Progress::Missing(1)));
+        assert_eq!(
+            reader.push(b"xx".to_vec()),
+            Err(protocol("a line is too long"))
+        );
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_when_it_is_announced() {
+        let too_large = Error::LimitExceeded(
+            "the reply is larger than 1024 bytes (max-reply-bytes)".to_owned(),
+        );
+        for bytes in [
+            &b"$1017\r\n"[..],
+            b"$9999999999\r\n",
+            b"*30\r\n",
+            b"*9999999999\r\n",
+            b"*2\r\n*29\r\n",
+        ] {
+            let mut reader = ReplyReader::new(1, 1024);
+            assert_eq!(
+                reader.push(bytes.to_vec()),
+                Err(too_large.clone()),
+                "{}",
+                bytes.escape_ascii()
+            );
+        }
+        let mut reader = ReplyReader::new(1, 1024);
+        assert_eq!(
+            reader.push(b"$1015\r\n".to_vec()),
+            Ok(Progress::Missing(1017))
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told_before_the_other_replies_came() {
+        let mut reader = ReplyReader::new(3, MAX);
+        reader
+            .push(b"-ERR max number of clients reached\r\n".to_vec())
+            .unwrap();
+        assert_eq!(
+            reader.refusal(),
+            Some(Error::Unavailable(
+                "ERR max number of clients reached".to_owned()
+            ))
+        );
+
+        let mut reader = ReplyReader::new(3, MAX);
+        reader.push(b"+OK\r\n-ERR".to_vec()).unwrap();
+        assert_eq!(reader.refusal(), None);
+    }
+
+    #[test]
+    fn the_first_error_is_the_one_that_counts() {
+        let replies = read(3, b"+OK\r\n-NOPERM a\r\n-EXECABORT b\r\n").unwrap();
+        assert_eq!(
+            replies.last().err(),
+            Some(Error::AccessDenied("NOPERM a".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_reply_of_another_type_is_a_protocol_error() {
+        let replies = read(1, b"+OK\r\n").unwrap();
+        let reply = replies.last().unwrap();
+        assert_eq!(
+            reply.integer(),
+            Err(protocol("the reply is not an integer"))
+        );
+        assert_eq!(
+            reply.bulk_string(),
+            Err(protocol("the reply is not a bulk string"))
+        );
+        assert_eq!(
+            reply.array().err(),
+            Some(protocol("the reply is not an array"))
+        );
+    }
+}

@@ -1,0 +1,694 @@
+//! The operations on a session: for each, the request that is sent and the
+//! reading of its replies, side by side.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::command::{Commands, decimal};
+use crate::error::Error;
+use crate::message::Message;
+use crate::options::{Password, Settings, TtlPolicy};
+use crate::reply::{Replies, Reply};
+
+/// What is sent to the server for an operation.
+pub struct Request {
+    /// The commands, sent in one write.
+    pub commands: Commands,
+    /// Whether executing them changes anything: whether it matters that they may
+    /// have been executed when no reply comes.
+    pub writes: bool,
+}
+
+/// A session's messages and what is known of the session, all of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// Entries that the session holds, readable or not, whatever the limit was.
+    pub total: u32,
+    /// Entries newer than the oldest of `messages` that could not be read as
+    /// messages; of the whole session, if it holds fewer messages than the limit.
+    pub skipped: u32,
+    /// Seconds until the session expires; none if it never does or is not there.
+    pub ttl_seconds: Option<u32>,
+}
+
+// Opening a connection: AUTH, SELECT, PING.
+
+/// What a new connection begins with.
+pub fn handshake(settings: &Settings) -> Request {
+    let mut commands = Commands::default();
+    let password = settings.password.as_ref().map(Password::reveal);
+    match &settings.username {
+        Some(username) => commands.push(&[
+            b"AUTH",
+            username.as_bytes(),
+            password.unwrap_or_default().as_bytes(),
+        ]),
+        None => {
+            if let Some(password) = password {
+                commands.push(&[b"AUTH", password.as_bytes()]);
+            }
+        }
+    }
+    if settings.db != 0 {
+        commands.push(&[b"SELECT", &decimal(settings.db.into())]);
+    }
+    commands.push(&[b"PING"]);
+    Request {
+        commands,
+        writes: false,
+    }
+}
+
+/// Whether the server lets this client in.
+///
+/// # Errors
+///
+/// [`Error::AccessDenied`] for credentials that the server does not take,
+/// [`Error::InvalidArgument`] for a database that it does not have, else what the
+/// error reply stands for.
+pub fn handshake_done(replies: &Replies, settings: &Settings) -> Result<(), Error> {
+    let mut replies = replies.iter();
+    let authenticates = settings.username.is_some() || settings.password.is_some();
+    if authenticates && let Some(error) = replies.next().and_then(Reply::error) {
+        return Err(match error {
+            // Whatever a server says against AUTH is a matter of access: "ERR
+            // invalid password" and "ERR Client sent AUTH, but no password is
+            // set" before Redis 6, "ERR AUTH <password> called without any
+            // password configured" since.
+            Error::Server { code, .. } if code == "ERR" => {
+                Error::AccessDenied("the server does not accept the credentials".to_owned())
+            }
+            error => error,
+        });
+    }
+    if settings.db != 0
+        && let Some(error) = replies.next().and_then(Reply::error)
+    {
+        return Err(match error {
+            Error::Server { code, message } if code == "ERR" => Error::InvalidArgument(format!(
+                "option db (REDIS_DB) is {}, which the server does not have: {message}",
+                settings.db
+            )),
+            error => error,
+        });
+    }
+    match replies.next().map(Reply::simple_string) {
+        Some(Ok(b"PONG")) => Ok(()),
+        Some(Err(error)) => Err(error),
+        _ => Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
+    }
+}
+
+// add, add-all: one script, by its digest or in full.
+
+/// How the server is told what script to run.
+#[derive(Clone, Copy)]
+pub enum Script {
+    /// By its digest, which serves if the server has seen the script.
+    Cached,
+    /// In full.
+    Full,
+}
+
+/// The answer to an append.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The session holds so many entries now.
+    Length(u32),
+    /// Nothing was done: the server has not seen the script.
+    ScriptUnknown,
+}
+
+/// Appends elements, trims the session and applies its time to live.
+pub fn append(settings: &Settings, key: &str, elements: &[Vec<u8>], script: Script) -> Request {
+    let (name, body) = match script {
+        Script::Cached => (&b"EVALSHA"[..], APPEND_SHA1),
+        Script::Full => (&b"EVAL"[..], APPEND),
+    };
+    let policy = match settings.ttl_policy {
+        TtlPolicy::Sliding => &b"sliding"[..],
+        TtlPolicy::Fixed => b"fixed",
+        TtlPolicy::None => b"none",
+    };
+    let ttl = decimal(settings.session_ttl.into());
+    let most = decimal(settings.max_messages.unwrap_or(0).into());
+    let mut words = Vec::with_capacity(7 + elements.len());
+    words.extend_from_slice(&[
+        name,
+        body.as_bytes(),
+        b"1",
+        key.as_bytes(),
+        &ttl,
+        policy,
+        &most,
+    ]);
+    words.extend(elements.iter().map(Vec::as_slice));
+    let mut commands = Commands::default();
+    commands.push(&words);
+    Request {
+        commands,
+        writes: true,
+    }
+}
+
+/// Reads the answer to [`append`].
+///
+/// # Errors
+///
+/// The error reply, if it is one other than NOSCRIPT.
+pub fn appended(replies: &Replies) -> Result<Appended, Error> {
+    match replies.last().and_then(count) {
+        Ok(length) => Ok(Appended::Length(length)),
+        Err(Error::Server { code, .. }) if code == "NOSCRIPT" => Ok(Appended::ScriptUnknown),
+        Err(error) => Err(error),
+    }
+}
+
+/// The script. Its digest is what EVALSHA knows it by, and a test compares them.
+const APPEND: &str = include_str!("append.lua");
+const APPEND_SHA1: &str = "be1c1378d776545ea2c3213f52be68e9ee343a4d";
+
+// get, history: LRANGE, for a history together with LLEN and TTL.
+
+/// How many entries at the end of a list are read; none is all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(pub Option<u32>);
+
+impl Window {
+    /// A larger one, for when this one held too few messages.
+    fn grown(self) -> Window {
+        Window(self.0.and_then(|entries| entries.checked_mul(2)))
+    }
+}
+
+/// What a read came to.
+#[derive(Debug, PartialEq)]
+pub enum Read<T> {
+    /// The result.
+    Done(T),
+    /// Unreadable entries took the place of messages: read again, that far.
+    Again(Window),
+}
+
+/// Reads the last entries of a session.
+pub fn get(key: &str, window: Window) -> Request {
+    let mut commands = Commands::default();
+    push_range(&mut commands, key, window);
+    Request {
+        commands,
+        writes: false,
+    }
+}
+
+/// Reads the answer to [`get`].
+///
+/// # Errors
+///
+/// The error that was replied, or [`Error::Protocol`].
+pub fn got(
+    replies: &Replies,
+    limit: Option<u32>,
+    window: Window,
+) -> Result<Read<Vec<Message>>, Error> {
+    Ok(match range(replies.last()?, limit, window)? {
+        Read::Done((messages, _)) => Read::Done(messages),
+        Read::Again(window) => Read::Again(window),
+    })
+}
+
+/// Reads the last entries of a session, its length and its time to live, all of
+/// one moment.
+pub fn history(key: &str, window: Window) -> Request {
+    let mut commands = Commands::default();
+    commands.push(&[b"MULTI"]);
+    push_range(&mut commands, key, window);
+    commands.push(&[b"LLEN", key.as_bytes()]);
+    commands.push(&[b"TTL", key.as_bytes()]);
+    commands.push(&[b"EXEC"]);
+    Request {
+        commands,
+        writes: false,
+    }
+}
+
+/// Reads the answer to [`history`].
+///
+/// # Errors
+///
+/// The error that was replied, or [`Error::Protocol`].
+pub fn history_read(
+    replies: &Replies,
+    limit: Option<u32>,
+    window: Window,
+) -> Result<Read<History>, Error> {
+    let mut results = replies.last()?.array()?;
+    let (Some(entries), Some(length), Some(ttl), None) = (
+        results.next(),
+        results.next(),
+        results.next(),
+        results.next(),
+    ) else {
+        return Err(Error::Protocol(
+            "the reply to EXEC does not have three elements".to_owned(),
+        ));
+    };
+    Ok(match range(entries, limit, window)? {
+        Read::Done((messages, skipped)) => Read::Done(History {
+            messages,
+            total: count(length)?,
+            skipped,
+            // TTL answers -1 for a key without expiry and -2 for no key.
+            ttl_seconds: match ttl.integer()? {
+                ..0 => None,
+                seconds => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+            },
+        }),
+        Read::Again(window) => Read::Again(window),
+    })
+}
+
+/// The last `limit` messages among `entries`, which are given newest first, in
+/// the order in which they were written; with the number of entries passed over
+/// until then.
+pub fn newest<'a>(
+    entries: impl Iterator<Item = &'a [u8]>,
+    limit: Option<u32>,
+) -> (Vec<Message>, u32) {
+    let mut messages = Vec::new();
+    let mut skipped = 0;
+    let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+    for entry in entries {
+        if messages.len() == limit {
+            break;
+        }
+        match Message::decode(entry) {
+            Some(message) => messages.push(message),
+            None => skipped += 1,
+        }
+    }
+    messages.reverse();
+    (messages, skipped)
+}
+
+fn push_range(commands: &mut Commands, key: &str, window: Window) {
+    let key = key.as_bytes();
+    match window.0 {
+        None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
+        // An empty range; from -0 would be from the beginning.
+        Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
+        Some(entries) => {
+            let from = [b"-", &decimal(entries.into())[..]].concat();
+            commands.push(&[b"LRANGE", key, &from, b"-1"]);
+        }
+    }
+}
+
+fn range(
+    entries: Reply<'_>,
+    limit: Option<u32>,
+    window: Window,
+) -> Result<Read<(Vec<Message>, u32)>, Error> {
+    let entries: Vec<&[u8]> = entries
+        .array()?
+        .map(Reply::bulk_string)
+        .collect::<Result<_, _>>()?;
+    let (messages, skipped) = newest(entries.iter().rev().copied(), limit);
+    let wanted = limit.map_or(0, |limit| limit as usize);
+    let window_is_full = window
+        .0
+        .is_some_and(|window| entries.len() >= window as usize);
+    if messages.len() < wanted && window_is_full {
+        return Ok(Read::Again(window.grown()));
+    }
+    Ok(Read::Done((messages, skipped)))
+}
+
+// clear, count, exists.
+
+/// Deletes a session. LTRIM to an empty range deletes a list and refuses a key of
+/// another type, which DEL would delete.
+pub fn clear(key: &str) -> Request {
+    let mut commands = Commands::default();
+    commands.push(&[b"LTRIM", key.as_bytes(), b"1", b"0"]);
+    Request {
+        commands,
+        writes: true,
+    }
+}
+
+/// Reads the answer to [`clear`].
+///
+/// # Errors
+///
+/// The error that was replied, or [`Error::Protocol`].
+pub fn cleared(replies: &Replies) -> Result<(), Error> {
+    match replies.last()?.simple_string()? {
+        b"OK" => Ok(()),
+        _ => Err(Error::Protocol("the reply to LTRIM is not OK".to_owned())),
+    }
+}
+
+/// Asks for the length of a session.
+pub fn length(key: &str) -> Request {
+    let mut commands = Commands::default();
+    commands.push(&[b"LLEN", key.as_bytes()]);
+    Request {
+        commands,
+        writes: false,
+    }
+}
+
+/// Reads the answer to [`length`].
+///
+/// # Errors
+///
+/// The error that was replied, or [`Error::Protocol`].
+pub fn length_read(replies: &Replies) -> Result<u32, Error> {
+    replies.last().and_then(count)
+}
+
+fn count(reply: Reply<'_>) -> Result<u32, Error> {
+    u32::try_from(reply.integer()?)
+        .map_err(|_| Error::Protocol("a length is out of range".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Role;
+    use crate::options::Options;
+    use crate::reply::{Progress, ReplyReader};
+    use alloc::string::String;
+    use sha1::{Digest, Sha1};
+
+    fn settings(given: Options) -> Settings {
+        Settings::resolve(given, &[]).unwrap()
+    }
+
+    fn replies(count: usize, bytes: &[u8]) -> Replies {
+        let mut reader = ReplyReader::new(count, 1 << 20);
+        assert_eq!(reader.push(bytes.to_vec()), Ok(Progress::Complete));
+        reader.finish().unwrap()
+    }
+
+    /// The words of the commands, one command a line.
+    fn sent(request: &Request) -> String {
+        let text = String::from_utf8(request.commands.bytes().to_vec()).unwrap();
+        let mut lines = text.split("\r\n");
+        let mut shown = String::new();
+        while let Some(count) = lines.next().and_then(|line| line.strip_prefix('*')) {
+            let words: Vec<_> = (0..count.parse().unwrap())
+                .map(|_| lines.nth(1).unwrap())
+                .collect();
+            shown = shown + &words.join(" ") + "\n";
+        }
+        shown
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_script() {
+        let digest = Sha1::digest(APPEND);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(APPEND_SHA1, digest);
+    }
+
+    #[test]
+    fn a_connection_begins_with_what_the_settings_ask_for() {
+        let text = |text: &str| Some(text.to_owned());
+        for (username, password, db, expected) in [
+            (None, None, 0, "PING\n"),
+            (None, text("secret"), 0, "AUTH secret\nPING\n"),
+            (
+                text("agent"),
+                text("secret"),
+                3,
+                "AUTH agent secret\nSELECT 3\nPING\n",
+            ),
+            (text("agent"), None, 0, "AUTH agent \nPING\n"),
+        ] {
+            let password = password.map(Password::from);
+            let settings = settings(Options {
+                username,
+                password,
+                db: Some(db),
+                ..Options::default()
+            });
+            assert_eq!(sent(&handshake(&settings)), expected);
+        }
+    }
+
+    #[test]
+    fn a_refused_handshake_says_what_was_refused() {
+        let settings = settings(Options {
+            password: Some("secret".to_owned().into()),
+            db: Some(99),
+            ..Options::default()
+        });
+        for (answer, expected) in [
+            ("+OK\r\n+OK\r\n+PONG\r\n", Ok(())),
+            (
+                "-WRONGPASS invalid\r\n-NOAUTH a\r\n-NOAUTH b\r\n",
+                Err(Error::AccessDenied("WRONGPASS invalid".to_owned())),
+            ),
+            (
+                "-ERR AUTH <password> called without any password configured\r\n+OK\r\n+PONG\r\n",
+                Err(Error::AccessDenied(
+                    "the server does not accept the credentials".to_owned(),
+                )),
+            ),
+            (
+                "+OK\r\n-ERR DB index is out of range\r\n+PONG\r\n",
+                Err(Error::InvalidArgument(
+                    "option db (REDIS_DB) is 99, which the server does not have: \
+                     ERR DB index is out of range"
+                        .to_owned(),
+                )),
+            ),
+            (
+                "+OK\r\n+OK\r\n-LOADING Redis is loading\r\n",
+                Err(Error::Server {
+                    code: "LOADING".to_owned(),
+                    message: "LOADING Redis is loading".to_owned(),
+                }),
+            ),
+            (
+                "+OK\r\n+OK\r\n+OK\r\n",
+                Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
+            ),
+        ] {
+            assert_eq!(
+                handshake_done(&replies(3, answer.as_bytes()), &settings),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn an_append_is_one_command() {
+        let elements = [b"a".to_vec(), b"b".to_vec()];
+        for (given, expected) in [
+            (Options::default(), "1 session:s 3600 sliding 0 a b\n"),
+            (
+                Options {
+                    ttl_policy: Some(TtlPolicy::Fixed),
+                    session_ttl: Some(60),
+                    max_messages: Some(5),
+                    ..Options::default()
+                },
+                "1 session:s 60 fixed 5 a b\n",
+            ),
+        ] {
+            let settings = settings(given);
+            let cached = append(&settings, "session:s", &elements, Script::Cached);
+            assert_eq!(sent(&cached), format!("EVALSHA {APPEND_SHA1} {expected}"));
+            let full = append(&settings, "session:s", &elements, Script::Full);
+            assert_eq!(sent(&full), format!("EVAL {APPEND} {expected}"));
+        }
+    }
+
+    #[test]
+    fn the_answer_to_an_append() {
+        for (answer, expected) in [
+            (":3\r\n", Ok(Appended::Length(3))),
+            (
+                "-NOSCRIPT No matching script.\r\n",
+                Ok(Appended::ScriptUnknown),
+            ),
+            (
+                "-WRONGTYPE x\r\n",
+                Err(Error::WrongType("WRONGTYPE x".to_owned())),
+            ),
+            (
+                ":-1\r\n",
+                Err(Error::Protocol("a length is out of range".to_owned())),
+            ),
+            (
+                "+OK\r\n",
+                Err(Error::Protocol("the reply is not an integer".to_owned())),
+            ),
+        ] {
+            assert_eq!(appended(&replies(1, answer.as_bytes())), expected);
+        }
+    }
+
+    #[test]
+    fn the_requests_of_the_other_operations() {
+        for (request, expected) in [
+            (get("k", Window(None)), "LRANGE k 0 -1\n"),
+            (get("k", Window(Some(0))), "LRANGE k 1 0\n"),
+            (get("k", Window(Some(10))), "LRANGE k -10 -1\n"),
+            (
+                history("k", Window(Some(2))),
+                "MULTI\nLRANGE k -2 -1\nLLEN k\nTTL k\nEXEC\n",
+            ),
+            (clear("k"), "LTRIM k 1 0\n"),
+            (length("k"), "LLEN k\n"),
+        ] {
+            assert_eq!(sent(&request), expected);
+        }
+    }
+
+    fn list(entries: &[&str]) -> String {
+        let entries: String = entries
+            .iter()
+            .map(|entry| format!("${}\r\n{entry}\r\n", entry.len()))
+            .collect();
+        format!("*{}\r\n{entries}", entries.matches('$').count())
+    }
+
+    const A: &str = r#"{"role":"user","content":"a"}"#;
+    const B: &str = r#"{"role":"user","content":"b"}"#;
+    const BAD: &str = "unreadable";
+
+    fn message(content: &str) -> Message {
+        Message {
+            role: Role::User,
+            content: content.to_owned(),
+            timestamp: String::new(),
+            metadata: None,
+            id: None,
+        }
+    }
+
+    #[test]
+    fn a_limit_counts_readable_messages() {
+        for (entries, limit, window, expected) in [
+            (
+                &[A, B][..],
+                None,
+                None,
+                Read::Done(vec![message("a"), message("b")]),
+            ),
+            (
+                &[A, BAD, B],
+                None,
+                None,
+                Read::Done(vec![message("a"), message("b")]),
+            ),
+            (&[], Some(2), Some(2), Read::Done(vec![])),
+            (&[], Some(0), Some(0), Read::Done(vec![])),
+            (
+                &[A, B],
+                Some(2),
+                Some(2),
+                Read::Done(vec![message("a"), message("b")]),
+            ),
+            (&[BAD, B], Some(2), Some(2), Read::Again(Window(Some(4)))),
+            (
+                &[A, BAD, B],
+                Some(2),
+                Some(4),
+                Read::Done(vec![message("a"), message("b")]),
+            ),
+            (
+                &[BAD, BAD, B],
+                Some(2),
+                Some(4),
+                Read::Done(vec![message("b")]),
+            ),
+            (&[BAD; 4], Some(2), Some(4), Read::Again(Window(Some(8)))),
+            (
+                &[A, A, BAD, B],
+                Some(2),
+                Some(4),
+                Read::Done(vec![message("a"), message("b")]),
+            ),
+        ] {
+            let replies = replies(1, list(entries).as_bytes());
+            assert_eq!(got(&replies, limit, Window(window)), Ok(expected));
+        }
+        assert_eq!(Window(Some(u32::MAX)).grown(), Window(None));
+    }
+
+    #[test]
+    fn a_history_tells_what_it_passed_over() {
+        for (entries, limit, (total, ttl), expected) in [
+            (
+                &[A, BAD, B][..],
+                None,
+                (3, 60),
+                (vec![message("a"), message("b")], 1, Some(60)),
+            ),
+            (
+                &[BAD, A, BAD, B],
+                Some(2),
+                (9, -1),
+                (vec![message("a"), message("b")], 1, None),
+            ),
+            (&[], None, (0, -2), (vec![], 0, None)),
+        ] {
+            let answer = format!(
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n{}:{total}\r\n:{ttl}\r\n",
+                list(entries)
+            );
+            let (messages, skipped, ttl_seconds) = expected;
+            assert_eq!(
+                history_read(&replies(5, answer.as_bytes()), limit, Window(Some(4))),
+                Ok(Read::Done(History {
+                    messages,
+                    total,
+                    skipped,
+                    ttl_seconds
+                }))
+            );
+        }
+    }
+
+    #[test]
+    fn a_history_fails_with_the_first_error() {
+        for (answer, expected) in [
+            (
+                "-NOPERM multi\r\n*0\r\n:0\r\n:-2\r\n-ERR EXEC without MULTI\r\n",
+                Error::AccessDenied("NOPERM multi".to_owned()),
+            ),
+            (
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n-WRONGTYPE x\r\n-WRONGTYPE x\r\n:-1\r\n",
+                Error::WrongType("WRONGTYPE x".to_owned()),
+            ),
+            (
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*-1\r\n",
+                Error::Protocol("the reply is not an array".to_owned()),
+            ),
+            (
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n*0\r\n",
+                Error::Protocol("the reply to EXEC does not have three elements".to_owned()),
+            ),
+        ] {
+            let read = history_read(&replies(5, answer.as_bytes()), None, Window(None));
+            assert_eq!(read, Err(expected));
+        }
+    }
+
+    #[test]
+    fn the_answers_to_clear_and_length() {
+        assert_eq!(cleared(&replies(1, b"+OK\r\n")), Ok(()));
+        assert_eq!(
+            cleared(&replies(1, b"-WRONGTYPE x\r\n")),
+            Err(Error::WrongType("WRONGTYPE x".to_owned()))
+        );
+        assert_eq!(length_read(&replies(1, b":4294967295\r\n")), Ok(u32::MAX));
+    }
+}

@@ -1,0 +1,219 @@
+//! wasi:sockets: names, and a TCP socket whose every wait has a deadline.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::bindings::wasi::io::poll::Pollable;
+use crate::bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
+use crate::bindings::wasi::sockets::instance_network::instance_network;
+use crate::bindings::wasi::sockets::ip_name_lookup::resolve_addresses;
+use crate::bindings::wasi::sockets::network::{
+    ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+};
+use crate::bindings::wasi::sockets::tcp::TcpSocket;
+use crate::bindings::wasi::sockets::tcp_create_socket::create_tcp_socket;
+use crate::clock::{Deadline, Passed};
+
+/// Why there is no connection.
+pub enum ConnectError {
+    /// The deadline passed.
+    Timeout,
+    /// The host does not allow it.
+    Denied,
+    /// Anything else.
+    Failed(&'static str),
+}
+
+/// Why bytes could not be written or read.
+pub enum TransferError {
+    /// The deadline passed.
+    Timeout,
+    /// The peer closed the connection, or it broke.
+    Closed,
+}
+
+/// The addresses that a name has; that of an IP address is itself, and no name
+/// is looked up then.
+pub fn resolve(host: &str, deadline: &Deadline) -> Result<Vec<IpAddr>, ConnectError> {
+    if let Ok(address) = host.parse() {
+        return Ok(Vec::from([address]));
+    }
+    let found = resolve_addresses(&instance_network(), host)?;
+    let ready = found.subscribe();
+    let mut addresses = Vec::new();
+    loop {
+        match found.resolve_next_address() {
+            Ok(Some(address)) => addresses.push(from_wasi(address)),
+            Ok(None) if addresses.is_empty() => return Err(ErrorCode::NameUnresolvable.into()),
+            Ok(None) => return Ok(addresses),
+            Err(ErrorCode::WouldBlock) => deadline.wait(&ready)?,
+            Err(code) => return Err(code.into()),
+        }
+    }
+}
+
+/// A connected socket.
+pub struct Socket {
+    // Fields are dropped in this order, and children must go before parents.
+    readable: Pollable,
+    writable: Pollable,
+    input: InputStream,
+    output: OutputStream,
+    _socket: TcpSocket,
+}
+
+impl Socket {
+    /// Connects to an address.
+    pub fn connect(
+        address: IpAddr,
+        port: u16,
+        deadline: &Deadline,
+    ) -> Result<Socket, ConnectError> {
+        let (family, address) = to_wasi(address, port);
+        let socket = create_tcp_socket(family)?;
+        socket.start_connect(&instance_network(), address)?;
+        let connected = socket.subscribe();
+        let (input, output) = loop {
+            match socket.finish_connect() {
+                Ok(streams) => break streams,
+                Err(ErrorCode::WouldBlock) => deadline.wait(&connected)?,
+                Err(code) => return Err(code.into()),
+            }
+        };
+        drop(connected);
+        Ok(Socket {
+            readable: input.subscribe(),
+            writable: output.subscribe(),
+            input,
+            output,
+            _socket: socket,
+        })
+    }
+
+    /// Hands all bytes over to the host. As long as the last one has not been
+    /// handed over, the peer cannot have them all.
+    pub fn write(&self, mut bytes: &[u8], deadline: &Deadline) -> Result<(), TransferError> {
+        while !bytes.is_empty() {
+            // A write beyond what is permitted traps.
+            let permitted = self.output.check_write()?;
+            if permitted == 0 {
+                deadline.wait(&self.writable)?;
+                continue;
+            }
+            let size = usize::try_from(permitted)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            let (now, later) = bytes.split_at(size);
+            self.output.write(now)?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, at least one byte and at most `size`.
+    pub fn read(&self, size: usize, deadline: &Deadline) -> Result<Vec<u8>, TransferError> {
+        loop {
+            let bytes = self.input.read(size as u64)?;
+            if !bytes.is_empty() {
+                return Ok(bytes);
+            }
+            deadline.wait(&self.readable)?;
+        }
+    }
+
+    /// Whether nothing has come since the last read, not even the end.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.input.read(1).as_deref(), Ok([]))
+    }
+
+    /// Closes the connection, whatever state it is in.
+    pub fn close(self) {
+        // Dropping a stream with a write under way blocks until the peer takes the
+        // bytes, which may be never. Such a socket is left to the host, which
+        // closes it with the instance.
+        if matches!(self.output.check_write(), Ok(0)) {
+            core::mem::forget(self);
+        }
+    }
+}
+
+fn to_wasi(address: IpAddr, port: u16) -> (IpAddressFamily, IpSocketAddress) {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            let address = Ipv4SocketAddress {
+                port,
+                address: (a, b, c, d),
+            };
+            (IpAddressFamily::Ipv4, IpSocketAddress::Ipv4(address))
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h] = address.segments();
+            let address = Ipv6SocketAddress {
+                port,
+                flow_info: 0,
+                address: (a, b, c, d, e, f, g, h),
+                scope_id: 0,
+            };
+            (IpAddressFamily::Ipv6, IpSocketAddress::Ipv6(address))
+        }
+    }
+}
+
+fn from_wasi(address: IpAddress) -> IpAddr {
+    match address {
+        IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
+    }
+}
+
+impl From<ErrorCode> for ConnectError {
+    fn from(code: ErrorCode) -> ConnectError {
+        match code {
+            ErrorCode::AccessDenied => ConnectError::Denied,
+            ErrorCode::Timeout => ConnectError::Timeout,
+            ErrorCode::ConnectionRefused => ConnectError::Failed("connection refused"),
+            ErrorCode::ConnectionReset | ErrorCode::ConnectionAborted => {
+                ConnectError::Failed("connection lost")
+            }
+            ErrorCode::RemoteUnreachable => ConnectError::Failed("unreachable"),
+            ErrorCode::NotSupported => ConnectError::Failed("address family not supported"),
+            ErrorCode::NewSocketLimit => ConnectError::Failed("no socket left"),
+            ErrorCode::NameUnresolvable => ConnectError::Failed("name not found"),
+            ErrorCode::InvalidArgument => ConnectError::Failed("not a valid name or address"),
+            ErrorCode::TemporaryResolverFailure | ErrorCode::PermanentResolverFailure => {
+                ConnectError::Failed("name lookup failed")
+            }
+            _ => ConnectError::Failed("connection failed"),
+        }
+    }
+}
+
+impl From<Passed> for ConnectError {
+    fn from(_: Passed) -> ConnectError {
+        ConnectError::Timeout
+    }
+}
+
+impl From<Passed> for TransferError {
+    fn from(_: Passed) -> TransferError {
+        TransferError::Timeout
+    }
+}
+
+impl From<StreamError> for TransferError {
+    fn from(_: StreamError) -> TransferError {
+        TransferError::Closed
+    }
+}
+
+/// `host:port` as it is written, an IPv6 address in brackets.
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
