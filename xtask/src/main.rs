@@ -1,0 +1,194 @@
+//! `cargo xtask`: set-up, build, demo and test of Session Memory.
+
+mod demo;
+mod setup;
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  build  set up, then build the component and the command-line program
+  demo   set up, build, then play a conversation through the component
+  test   set up, then check format and lints, run all tests, build the docs";
+
+/// What failed, in a line for the person who ran the command.
+type Result<T = ()> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    // Ctrl-C ends the programs that are run here; what comes after is to tidy up.
+    if let Err(error) = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)) {
+        eprintln!("xtask: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next();
+    let result = match (command.as_deref(), arguments.next()) {
+        (Some("build"), None) => build(),
+        (Some("demo"), None) => build().and_then(|()| demo::run(&cli()?)),
+        (Some("test"), None) => test(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupted() => {
+            eprintln!("xtask: interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Leaves the component and the command-line program in their places.
+fn build() -> Result {
+    setup::target()?;
+    step("building the component");
+    let target_dir = target_dir()?;
+    let built = xtask::component::build(&checkout(), &target_dir)?;
+    let component = target_dir
+        .join(xtask::component::TARGET)
+        .join("release/session_memory.wasm");
+    let copied = component.parent().map_or(Ok(()), fs::create_dir_all);
+    copied
+        .and_then(|()| fs::copy(&built, &component))
+        .map_err(|error| format!("{}: {error}", component.display()))?;
+    step("building the host; the first time this takes some minutes");
+    cargo(&["build", "--release", "--package", "session-memory-host"])?;
+    for built in [&component, &cli()?] {
+        let size = fs::metadata(built).map_err(|error| format!("{}: {error}", built.display()))?;
+        step(&format!(
+            "built {} ({} KiB)",
+            shown(built),
+            size.len().div_ceil(1024)
+        ));
+    }
+    Ok(())
+}
+
+fn test() -> Result {
+    setup::target()?;
+    setup::redis()?;
+    step("checking the format");
+    cargo(&["fmt", "--all", "--check"])?;
+    step("checking for lints; the first time this takes some minutes");
+    cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
+    step("checking the component for lints");
+    let component = [
+        "--package",
+        "session-memory",
+        "--lib",
+        "--target",
+        xtask::component::TARGET,
+    ];
+    cargo(
+        &[
+            &["clippy", "--release"],
+            &component[..],
+            &["--", "-D", "warnings"],
+        ]
+        .concat(),
+    )?;
+    step("running the tests; the first time this takes some minutes to build");
+    cargo(&["test", "--release", "--workspace"])?;
+    step("building the docs");
+    env_cargo(
+        &["doc", "--release", "--workspace", "--no-deps"],
+        "RUSTDOCFLAGS",
+        "-D warnings",
+    )?;
+    step("all checks and tests have passed");
+    Ok(())
+}
+
+/// Says what is done next.
+fn step(what: &str) {
+    eprintln!("==> {what}");
+}
+
+fn cargo(arguments: &[&str]) -> Result {
+    run(command("cargo").args(arguments))
+}
+
+fn env_cargo(arguments: &[&str], variable: &str, value: &str) -> Result {
+    run(command("cargo").args(arguments).env(variable, value))
+}
+
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(checkout());
+    command
+}
+
+/// Runs a program to its end, its output shown.
+fn run(command: &mut Command) -> Result {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let shown = format!("{program} {}", arguments.join(" "));
+    let status = command
+        .status()
+        .map_err(|error| format!("{program}: {error}"))?;
+    if interrupted() || !status.success() {
+        return Err(format!("`{shown}` failed"));
+    }
+    Ok(())
+}
+
+fn checkout() -> PathBuf {
+    // Where this was built, which is where it is run.
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
+/// The folder that this program was built in is `<target>/release`.
+fn release_dir() -> Result<PathBuf> {
+    let program = env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    let folder = program.parent().ok_or("own path has no folder")?;
+    Ok(folder.to_owned())
+}
+
+fn target_dir() -> Result<PathBuf> {
+    let release_dir = release_dir()?;
+    Ok(release_dir
+        .parent()
+        .ok_or("own folder has no folder above")?
+        .to_owned())
+}
+
+fn cli() -> Result<PathBuf> {
+    Ok(release_dir()?.join("session-memory"))
+}
+
+/// A path as a reader would type it.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(checkout())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);

@@ -1,0 +1,178 @@
+//! A Redis server of one's own: on a free loopback port, its files in a temporary
+//! folder, gone when it is dropped.
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::resp::Client;
+
+/// What a person can do when there is no server program.
+pub const INSTALL_HINT: &str = "install a Redis server: Debian's and Ubuntu's package is redis-server, \
+     Fedora's valkey, Homebrew's redis; redis-server or valkey-server must be on PATH";
+
+/// The server program on PATH.
+pub fn program() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    ["redis-server", "valkey-server"]
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|program| program.is_file())
+}
+
+/// A running server.
+pub struct Server {
+    process: Child,
+    port: u16,
+    folder: TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts a server that keeps nothing on disk. `arguments` are added to its
+    /// command line.
+    ///
+    /// # Errors
+    ///
+    /// When there is no server program or it does not answer within 20 seconds.
+    pub fn start(arguments: &[&str]) -> io::Result<Server> {
+        let folder = tempfile::Builder::new()
+            .prefix("session-memory-")
+            .tempdir()?;
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        // Between finding a free port and the server's taking it, another may.
+        let mut last = None;
+        for _ in 0..5 {
+            let port = free_port()?;
+            match launch(port, folder.path(), &arguments) {
+                Ok(process) => {
+                    return Ok(Server {
+                        process,
+                        port,
+                        folder,
+                        arguments,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// A port of 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A new connection to it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn client(&self) -> io::Result<Client> {
+        Client::connect(self.address())
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after [`Server::kill`], on the same port and files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.process = launch(self.port, self.folder.path(), &self.arguments)?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already, which is what is wanted.
+        let _ = self.kill();
+    }
+}
+
+/// A port that nothing listens on.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+fn launch(port: u16, folder: &Path, arguments: &[String]) -> io::Result<Child> {
+    let program = program().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, INSTALL_HINT))?;
+    let log = folder.join("log");
+    let mut process = Command::new(program)
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--save",
+            "",
+            "--dir",
+        ])
+        .arg(folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(File::create(&log)?)
+        .stderr(Stdio::null())
+        .spawn()?;
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        // Any answer will do: a server that asks for a password is up too.
+        let answer = Client::connect((Ipv4Addr::LOCALHOST, port))
+            .and_then(|mut client| client.command(&["PING"]));
+        if answer.is_ok() && process.try_wait()?.is_none() {
+            return Ok(process);
+        }
+        if process.try_wait()?.is_some() || Instant::now() > until {
+            let _ = process.kill();
+            process.wait()?;
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            let kind = if log.contains("Address already in use") {
+                io::ErrorKind::AddrInUse
+            } else {
+                io::ErrorKind::Other
+            };
+            return Err(io::Error::new(
+                kind,
+                format!("the server did not start:\n{log}"),
+            ));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,81 @@
+//! What a machine needs beside rustup's cargo and a C compiler.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use xtask::component::TARGET;
+use xtask::server;
+
+use crate::{Result, command, run, step};
+
+/// Installs the component's target if it is missing.
+pub fn target() -> Result {
+    let output = command("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .map_err(|error| format!("rustc: {error}"))?;
+    let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && Path::new(&folder).is_dir() {
+        return Ok(());
+    }
+    step(&format!("installing the Rust target {TARGET}"));
+    run(command("rustup").args(["target", "add", TARGET]))
+        .map_err(|error| format!("{error}; install the target with `rustup target add {TARGET}`"))
+}
+
+/// Installs a Redis server if there is none.
+pub fn redis() -> Result {
+    if server::program().is_some() {
+        return Ok(());
+    }
+    let Some(prefix) = privileged().filter(|_| is_there("apt-get")) else {
+        return Err(server::INSTALL_HINT.to_owned());
+    };
+    step("installing redis-server with apt-get");
+    let apt_get = |arguments: &[&str]| {
+        let words = [
+            prefix,
+            &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"],
+            arguments,
+        ];
+        let words = words.concat();
+        run(command(words[0]).args(&words[1..]).stdin(Stdio::null()))
+    };
+    // Without an index of packages, or with an old one, the install finds nothing;
+    // whether it does is what counts.
+    let _ = apt_get(&["update"]);
+    apt_get(&[
+        "install",
+        "--yes",
+        "--no-install-recommends",
+        "redis-server",
+    ])
+    .map_err(|error| format!("{error}; {}", server::INSTALL_HINT))?;
+    match server::program() {
+        Some(_) => Ok(()),
+        None => Err(server::INSTALL_HINT.to_owned()),
+    }
+}
+
+/// What goes before a command that needs to be run as root; none if it cannot.
+fn privileged() -> Option<&'static [&'static str]> {
+    let output = Command::new("id").arg("-u").output().ok()?;
+    if output.stdout.trim_ascii() == b"0" {
+        return Some(&[]);
+    }
+    succeeds("sudo", &["-n", "true"]).then_some(&["sudo", "-n"])
+}
+
+fn is_there(program: &str) -> bool {
+    succeeds(program, &["--version"])
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
