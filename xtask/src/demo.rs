@@ -36,7 +36,7 @@ pub fn run(cli: &Path) -> Result {
         color: io::stdout().is_terminal(),
     };
     let result = demo.play();
-    if result.is_err() && server.is_none() {
+    if server.is_none() {
         // On a Redis that is not its own, nothing is left behind.
         let _ = demo.command(&["clear", &demo.session]).status();
     }

@@ -1,0 +1,28 @@
+//! Builds the component that the library embeds.
+
+use std::path::Path;
+use std::{env, fs};
+
+fn main() -> Result<(), String> {
+    let folder = |name| env::var(name).map_err(|error| format!("{name}: {error}"));
+    let checkout = folder("CARGO_MANIFEST_DIR")?;
+    let checkout = Path::new(&checkout)
+        .parent()
+        .ok_or("the host has no folder above it")?;
+    let out = folder("OUT_DIR")?;
+    let out = Path::new(&out);
+    for input in [
+        "Cargo.lock",
+        "Cargo.toml",
+        "component",
+        "rust-toolchain.toml",
+        "wit",
+        "xtask/src",
+    ] {
+        println!("cargo:rerun-if-changed={}", checkout.join(input).display());
+    }
+    let component = xtask::component::build(checkout, &out.join("target"))?;
+    fs::copy(&component, out.join("session_memory.wasm"))
+        .map_err(|error| format!("{}: {error}", component.display()))?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The component's exports as the host calls them, and their types as ours.
+
+#![allow(missing_docs, reason = "wit/ documents the contract")]
+
+use session_memory::error::Error as MemoryError;
+use session_memory::message::{Message, NewMessage, Role};
+use session_memory::options::{Options, Password, Provider as ProviderOption, TtlPolicy};
+use session_memory::session::History;
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    inline: "
+        package edge:session-memory-host;
+
+        // What the component exports; what it imports is the linker's matter.
+        world provider {
+            export edge:session-memory/types@0.1.0;
+            export edge:session-memory/memory@0.1.0;
+        }
+    ",
+    world: "edge:session-memory-host/provider",
+    exports: { default: async },
+});
+
+pub(crate) use exports::edge::session_memory::types;
+
+impl From<&Options> for types::Options {
+    fn from(options: &Options) -> types::Options {
+        types::Options {
+            provider: options.provider.map(|provider| match provider {
+                ProviderOption::Redis => types::Provider::Redis,
+                ProviderOption::InMemory => types::Provider::InMemory,
+            }),
+            host: options.host.clone(),
+            port: options.port,
+            username: options.username.clone(),
+            password: options
+                .password
+                .as_ref()
+                .map(|password: &Password| password.reveal().to_owned()),
+            db: options.db,
+            session_ttl: options.session_ttl,
+            ttl_policy: options.ttl_policy.map(|policy| match policy {
+                TtlPolicy::Sliding => types::TtlPolicy::Sliding,
+                TtlPolicy::Fixed => types::TtlPolicy::Fixed,
+                TtlPolicy::None => types::TtlPolicy::None,
+            }),
+            key_prefix: options.key_prefix.clone(),
+            connect_timeout: options.connect_timeout,
+            operation_timeout: options.operation_timeout,
+            max_messages: options.max_messages,
+            max_message_bytes: options.max_message_bytes,
+            max_reply_bytes: options.max_reply_bytes,
+        }
+    }
+}
+
+impl From<Role> for types::Role {
+    fn from(role: Role) -> types::Role {
+        match role {
+            Role::User => types::Role::User,
+            Role::Assistant => types::Role::Assistant,
+        }
+    }
+}
+
+impl From<&NewMessage> for types::NewMessage {
+    fn from(message: &NewMessage) -> types::NewMessage {
+        types::NewMessage {
+            role: message.role.into(),
+            content: message.content.clone(),
+            metadata: message.metadata.clone(),
+        }
+    }
+}
+
+impl From<types::Message> for Message {
+    fn from(message: types::Message) -> Message {
+        Message {
+            role: match message.role {
+                types::Role::User => Role::User,
+                types::Role::Assistant => Role::Assistant,
+            },
+            content: message.content,
+            timestamp: message.timestamp,
+            metadata: message.metadata,
+            id: message.id,
+        }
+    }
+}
+
+impl From<types::History> for History {
+    fn from(history: types::History) -> History {
+        History {
+            messages: history.messages.into_iter().map(Message::from).collect(),
+            total: history.total,
+            skipped: history.skipped,
+            ttl_seconds: history.ttl_seconds,
+        }
+    }
+}
+
+impl From<types::Error> for MemoryError {
+    fn from(error: types::Error) -> MemoryError {
+        match error {
+            types::Error::InvalidArgument(text) => MemoryError::InvalidArgument(text),
+            types::Error::Unavailable(text) => MemoryError::Unavailable(text),
+            types::Error::Timeout(text) => MemoryError::Timeout(text),
+            types::Error::OutcomeUnknown(text) => MemoryError::OutcomeUnknown(text),
+            types::Error::AccessDenied(text) => MemoryError::AccessDenied(text),
+            types::Error::WrongType(text) => MemoryError::WrongType(text),
+            types::Error::LimitExceeded(text) => MemoryError::LimitExceeded(text),
+            types::Error::Protocol(text) => MemoryError::Protocol(text),
+            types::Error::Server(types::ServerError { code, message }) => {
+                MemoryError::Server { code, message }
+            }
+            types::Error::Other(text) => MemoryError::Other(text),
+        }
+    }
+}

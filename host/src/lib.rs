@@ -1,0 +1,71 @@
+//! Conversation memory for AI agents: the Session Memory component, and all it
+//! takes to run it.
+//!
+//! A session is one conversation, kept in Redis as a list of JSON messages that
+//! expires. [`SessionMemory`] runs the component that does so in a sandbox: it may
+//! reach the configured server and nothing else.
+//!
+//! ```
+//! use session_memory_host::{Options, Provider, Role, SessionMemory};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), session_memory_host::Error> {
+//! // With Provider::Redis, the default, it is REDIS_HOST and REDIS_PORT that count.
+//! let options = Options { provider: Some(Provider::InMemory), ..Options::default() };
+//! let memory = SessionMemory::open(options).await?;
+//!
+//! memory.add("user-123", Role::User, "What is RAG?", None).await?;
+//! memory.add("user-123", Role::Assistant, "RAG is...", Some(r#"{"tokens": 120}"#)).await?;
+//!
+//! let recent = memory.get("user-123", Some(10)).await?;
+//! assert_eq!(recent.len(), 2);
+//! assert_eq!(recent[0].content, "What is RAG?");
+//! assert_eq!(recent[1].metadata.as_deref(), Some(r#"{"tokens": 120}"#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Options
+//!
+//! Every field of [`Options`] that is not given is taken from the environment
+//! variable that its documentation names, then from a default. The component sees
+//! these variables and no others; [`Builder::environment`] replaces them.
+//!
+//! # Errors
+//!
+//! [`Error::Memory`] is the component's own answer and keeps its variant. After
+//! [`MemoryError::OutcomeUnknown`], and after [`Error::Component`] from an
+//! operation that writes, a message may or may not have been stored.
+//!
+//! # The sandbox
+//!
+//! What the component may do is settled when a [`SessionMemory`] is built:
+//!
+//! - TCP connections to the configured host and port, or to what
+//!   [`Builder::network`] allows; a name is looked up only if it is one of those;
+//! - the clocks, and the environment variables of the options; no files, no
+//!   standard streams, no arguments;
+//! - memory up to [`Builder::max_memory`] bytes;
+//! - for each operation, the timeout of the options and [`GRACE`].
+//!
+//! An instance that traps, oversteps or is cancelled in the middle of a call (by
+//! dropping the call's future) is discarded, and the next call gets a new one with
+//! a new connection.
+
+mod bindings;
+mod engine;
+mod error;
+mod memory;
+mod network;
+mod store;
+
+pub use error::Error;
+pub use memory::{Builder, GRACE, SessionMemory};
+pub use network::NetworkPolicy;
+pub use session_memory::error::Error as MemoryError;
+pub use session_memory::message::{Message, NewMessage, Role};
+pub use session_memory::options::{Options, Password, Provider, TtlPolicy};
+pub use session_memory::session::History;
+
+/// The component that is run unless [`Builder`] is given another.
+pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/session_memory.wasm"));

@@ -1,0 +1,429 @@
+//! The `session-memory` command: conversation memory from the shell.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{error, fmt, fs};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use session_memory_host::{
+    Error, History, MemoryError, Message, Options, Password, Provider, Role, SessionMemory,
+    TtlPolicy,
+};
+
+/// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
+/// component.
+///
+/// An option that is not given is taken from the environment variable beside it.
+/// A password is taken from REDIS_PASSWORD or --password-file, never from an
+/// argument.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    options: OptionArgs,
+    #[command(subcommand)]
+    operation: Operation,
+}
+
+#[derive(Subcommand)]
+enum Operation {
+    /// Append a message; prints how many messages the session holds now
+    Add {
+        session: String,
+        role: RoleArg,
+        /// The text; from standard input, unchanged, if absent or "-"
+        content: Option<String>,
+        /// A JSON object to keep with the message
+        #[arg(long, value_name = "JSON")]
+        metadata: Option<String>,
+    },
+    /// Print a session's messages, oldest first
+    Get(ReadArgs),
+    /// Print a session's messages, their number and the time to live
+    History(ReadArgs),
+    /// Delete a session
+    Clear { session: String },
+    /// Print whether a session has messages: true or false
+    Exists { session: String },
+    /// Print how many messages a session holds
+    Count { session: String },
+}
+
+#[derive(Args)]
+struct ReadArgs {
+    session: String,
+    /// Only the last N messages
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Options (and environment variables)")]
+struct OptionArgs {
+    /// Where the sessions are kept [MEMORY_PROVIDER; default: redis]
+    #[arg(long, global = true)]
+    provider: Option<ProviderArg>,
+    /// Name or address of the server [REDIS_HOST; default: localhost]
+    #[arg(long, global = true)]
+    host: Option<String>,
+    /// TCP port [REDIS_PORT; default: 6379]
+    #[arg(long, global = true)]
+    port: Option<u16>,
+    /// ACL user [REDIS_USERNAME]
+    #[arg(long, global = true, value_name = "NAME")]
+    username: Option<String>,
+    /// File with the password; a line end at its end is not part of it
+    #[arg(long, global = true, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Number of the database [REDIS_DB; default: 0]
+    #[arg(long, global = true, value_name = "N")]
+    db: Option<u32>,
+    /// Life of a session [SESSION_TTL; default: 3600]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    session_ttl: Option<u32>,
+    /// When that life begins: with the last add, with the first, or never ends
+    /// [SESSION_TTL_POLICY; default: sliding]
+    #[arg(long, global = true, value_name = "POLICY")]
+    ttl_policy: Option<TtlPolicyArg>,
+    /// What precedes the session in the key [KEY_PREFIX; default: session:]
+    #[arg(long, global = true, value_name = "TEXT")]
+    key_prefix: Option<String>,
+    /// For name lookup, connecting, authenticating [CONNECT_TIMEOUT_MS; default:
+    /// 5000]
+    #[arg(long, global = true, value_name = "MS")]
+    connect_timeout: Option<u32>,
+    /// For a whole operation [OPERATION_TIMEOUT_MS; default: 5000]
+    #[arg(long, global = true, value_name = "MS")]
+    operation_timeout: Option<u32>,
+    /// How many messages a session keeps [MAX_MESSAGES; default: all]
+    #[arg(long, global = true, value_name = "N")]
+    max_messages: Option<u32>,
+    /// Bytes of content and metadata of a message [MAX_MESSAGE_BYTES; default:
+    /// 1048576]
+    #[arg(long, global = true, value_name = "BYTES")]
+    max_message_bytes: Option<u32>,
+    /// Bytes of a reply [MAX_REPLY_BYTES; default: 268435456]
+    #[arg(long, global = true, value_name = "BYTES")]
+    max_reply_bytes: Option<u32>,
+    /// Run this component in place of the built-in one
+    #[arg(long, global = true, value_name = "FILE")]
+    component: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    User,
+    Assistant,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProviderArg {
+    Redis,
+    InMemory,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TtlPolicyArg {
+    Sliding,
+    Fixed,
+    None,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has read enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            // Without a place to say it, the exit code says it.
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    let result = runtime.block_on(operate(cli));
+    // A name lookup that goes on after its deadline is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn operate(cli: Cli) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    // What is read from files and standard input comes before the connection.
+    let content = match &cli.operation {
+        Operation::Add { content, .. } => Some(content_of(content.as_deref())?),
+        _ => None,
+    };
+    let memory = open(cli.options).await?;
+    match cli.operation {
+        Operation::Add {
+            session,
+            role,
+            metadata,
+            ..
+        } => {
+            let content = content.unwrap_or_default();
+            let role = role.into();
+            let length = memory
+                .add(&session, role, &content, metadata.as_deref())
+                .await?;
+            writeln!(out, "{length}")
+        }
+        Operation::Get(ReadArgs {
+            session,
+            limit,
+            json,
+        }) => {
+            let messages = memory.get(&session, limit).await?;
+            print_messages(&mut out, &messages, json)
+        }
+        Operation::History(ReadArgs {
+            session,
+            limit,
+            json,
+        }) => {
+            let history = memory.history(&session, limit).await?;
+            print_history(&mut out, &history, json)
+        }
+        Operation::Clear { session } => {
+            memory.clear(&session).await?;
+            Ok(())
+        }
+        Operation::Exists { session } => writeln!(out, "{}", memory.exists(&session).await?),
+        Operation::Count { session } => writeln!(out, "{}", memory.count(&session).await?),
+    }
+    .and_then(|()| out.flush())
+    .map_err(Failure::Output)
+}
+
+async fn open(options: OptionArgs) -> Result<SessionMemory, Failure> {
+    let mut builder = SessionMemory::builder();
+    if let Some(file) = options.component {
+        builder = builder.component_file(file);
+    }
+    let password = options.password_file.map(password_of).transpose()?;
+    let options = Options {
+        provider: options.provider.map(Provider::from),
+        host: options.host,
+        port: options.port,
+        username: options.username,
+        password,
+        db: options.db,
+        session_ttl: options.session_ttl,
+        ttl_policy: options.ttl_policy.map(TtlPolicy::from),
+        key_prefix: options.key_prefix,
+        connect_timeout: options.connect_timeout,
+        operation_timeout: options.operation_timeout,
+        max_messages: options.max_messages,
+        max_message_bytes: options.max_message_bytes,
+        max_reply_bytes: options.max_reply_bytes,
+    };
+    Ok(builder.options(options).open().await?)
+}
+
+fn content_of(argument: Option<&str>) -> Result<String, Failure> {
+    match argument {
+        Some(content) if content != "-" => Ok(content.to_owned()),
+        _ => {
+            let mut content = Vec::new();
+            io::stdin()
+                .read_to_end(&mut content)
+                .map_err(|source| Failure::Input {
+                    what: "standard input".to_owned(),
+                    source,
+                })?;
+            String::from_utf8(content)
+                .map_err(|_| invalid("the content on standard input is not UTF-8".to_owned()))
+        }
+    }
+}
+
+fn password_of(file: PathBuf) -> Result<Password, Failure> {
+    let text = fs::read_to_string(&file).map_err(|source| Failure::Input {
+        what: file.display().to_string(),
+        source,
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned().into())
+}
+
+fn print_messages(out: &mut impl Write, messages: &[Message], json: bool) -> io::Result<()> {
+    for message in messages {
+        if json {
+            print_json(out, &JsonMessage::from(message))?;
+            continue;
+        }
+        // What someone else wrote must not steer the terminal.
+        let content = printable(&message.content).replace('\n', "\n    ");
+        let timestamp = printable(&message.timestamp);
+        writeln!(out, "{timestamp} {}: {content}", message.role.as_str())?;
+        if let Some(metadata) = &message.metadata {
+            writeln!(out, "    {}", printable(&one_line(metadata)))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_history(out: &mut impl Write, history: &History, json: bool) -> io::Result<()> {
+    if json {
+        return print_json(out, &JsonHistory::from(history));
+    }
+    print_messages(out, &history.messages, false)?;
+    write!(
+        out,
+        "{} of {} messages",
+        history.messages.len(),
+        history.total
+    )?;
+    if history.skipped > 0 {
+        write!(out, ", {} unreadable", history.skipped)?;
+    }
+    match history.ttl_seconds {
+        Some(seconds) => writeln!(out, ", expires in {seconds} s"),
+        None if history.total > 0 => writeln!(out, ", never expires"),
+        None => writeln!(out),
+    }
+}
+
+fn print_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}
+
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// JSON has line ends between its tokens only, where a space is as good.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+#[derive(Serialize)]
+struct JsonMessage<'a> {
+    role: &'a str,
+    content: &'a str,
+    timestamp: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+}
+
+impl<'a> From<&'a Message> for JsonMessage<'a> {
+    fn from(message: &'a Message) -> JsonMessage<'a> {
+        JsonMessage {
+            role: message.role.as_str(),
+            content: &message.content,
+            timestamp: &message.timestamp,
+            // It is the text of a JSON object, or the component breaks its contract.
+            metadata: message
+                .metadata
+                .as_deref()
+                .and_then(|metadata| RawValue::from_string(one_line(metadata)).ok()),
+            id: message.id.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonHistory<'a> {
+    messages: Vec<JsonMessage<'a>>,
+    total: u32,
+    skipped: u32,
+    ttl_seconds: Option<u32>,
+}
+
+impl<'a> From<&'a History> for JsonHistory<'a> {
+    fn from(history: &'a History) -> JsonHistory<'a> {
+        JsonHistory {
+            messages: history.messages.iter().map(JsonMessage::from).collect(),
+            total: history.total,
+            skipped: history.skipped,
+            ttl_seconds: history.ttl_seconds,
+        }
+    }
+}
+
+/// Why the command fails.
+#[derive(Debug)]
+enum Failure {
+    Memory(Error),
+    Input { what: String, source: io::Error },
+    Output(io::Error),
+    Runtime(io::Error),
+}
+
+fn invalid(text: String) -> Failure {
+    Failure::Memory(MemoryError::InvalidArgument(text).into())
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Memory(error) => write!(f, "{}: {error}", error.variant()),
+            Failure::Input { what, source } => write!(f, "input: {what}: {source}"),
+            Failure::Output(source) => write!(f, "output: {source}"),
+            Failure::Runtime(source) => write!(f, "runtime: {source}"),
+        }
+    }
+}
+
+impl error::Error for Failure {}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Memory(error)
+    }
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Role {
+        match role {
+            RoleArg::User => Role::User,
+            RoleArg::Assistant => Role::Assistant,
+        }
+    }
+}
+
+impl From<ProviderArg> for Provider {
+    fn from(provider: ProviderArg) -> Provider {
+        match provider {
+            ProviderArg::Redis => Provider::Redis,
+            ProviderArg::InMemory => Provider::InMemory,
+        }
+    }
+}
+
+impl From<TtlPolicyArg> for TtlPolicy {
+    fn from(policy: TtlPolicyArg) -> TtlPolicy {
+        match policy {
+            TtlPolicyArg::Sliding => TtlPolicy::Sliding,
+            TtlPolicyArg::Fixed => TtlPolicy::Fixed,
+            TtlPolicyArg::None => TtlPolicy::None,
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The operations, each a call of the component under a time limit.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fmt, fs};
+
+use session_memory::error::Error as MemoryError;
+use session_memory::message::{Message, NewMessage, Role};
+use session_memory::options::{Options, Provider, Settings, VARIABLES};
+use session_memory::session::History;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{error::Elapsed, timeout};
+use wasmtime::component::ResourceAny;
+use wasmtime::{Engine, Store};
+
+use crate::bindings::{Provider as Exports, ProviderPre, types};
+use crate::engine;
+use crate::error::Error;
+use crate::network::NetworkPolicy;
+use crate::store::{self, Grants, State};
+
+/// An open conversation memory. Clones share one instance of the component and
+/// with it one connection; their calls are run one after the other.
+#[derive(Clone)]
+pub struct SessionMemory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    pre: ProviderPre<State>,
+    grants: Grants,
+    options: Options,
+    open_limit: Duration,
+    operation_limit: Duration,
+    /// None after a call that left its instance in an unknown state.
+    instance: Mutex<Option<Instance>>,
+}
+
+/// An instance of the component with an open client.
+struct Instance {
+    store: Store<State>,
+    exports: Exports,
+    client: ResourceAny,
+}
+
+/// How much longer than its own timeout the component may take before it is
+/// stopped from outside.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+impl SessionMemory {
+    /// Opens a memory with the embedded component: connects, authenticates,
+    /// selects the database. [`SessionMemory::builder`] has more to choose from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open`].
+    pub async fn open(options: Options) -> Result<SessionMemory, Error> {
+        SessionMemory::builder().options(options).open().await
+    }
+
+    /// What is to be opened, to be told step by step.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Appends a message to a session and applies the session's time to live, as
+    /// one atomic unit; answers how many messages the session holds now.
+    /// `metadata` is the text of a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::InvalidArgument`] for an empty session id or metadata that
+    /// is no JSON object; [`MemoryError::LimitExceeded`] for a message larger than
+    /// `max_message_bytes`; [`MemoryError::WrongType`] if the key holds something
+    /// other than a list; [`MemoryError::OutcomeUnknown`] if the message may or may
+    /// not have been stored; [`Error::Component`] if the component trapped, which
+    /// leaves that open too; otherwise the variant that says what was wrong with
+    /// the server or the way to it.
+    pub async fn add(
+        &self,
+        session_id: &str,
+        role: Role,
+        content: &str,
+        metadata: Option<&str>,
+    ) -> Result<u32, Error> {
+        let mut call = self.call("add to", session_id, Effect::Writes).await?;
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(
+            call.limit,
+            guest.call_add(store, *client, session_id, role.into(), content, metadata),
+        )
+        .await;
+        call.end(result)
+    }
+
+    /// Appends several messages in order, all or none, otherwise as
+    /// [`SessionMemory::add`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionMemory::add`].
+    pub async fn add_all(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
+        let mut call = self.call("add-all to", session_id, Effect::Writes).await?;
+        let messages: Vec<_> = messages.iter().map(types::NewMessage::from).collect();
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(
+            call.limit,
+            guest.call_add_all(store, *client, session_id, &messages),
+        )
+        .await;
+        call.end(result)
+    }
+
+    /// A session's messages, oldest first; with a limit the last that many. Empty
+    /// if there is no such session.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::InvalidArgument`] for an empty session id;
+    /// [`MemoryError::WrongType`] if the key holds something other than a list;
+    /// [`MemoryError::LimitExceeded`] for more than `max_reply_bytes`;
+    /// [`Error::Component`] if the component trapped; otherwise the variant that
+    /// says what was wrong with the server or the way to it.
+    pub async fn get(&self, session_id: &str, limit: Option<u32>) -> Result<Vec<Message>, Error> {
+        let mut call = self.call("get", session_id, Effect::Reads).await?;
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(
+            call.limit,
+            guest.call_get(store, *client, session_id, limit),
+        )
+        .await;
+        Ok(call.end(result)?.into_iter().map(Message::from).collect())
+    }
+
+    /// [`SessionMemory::get`], with the number of entries, the number of those
+    /// that are no messages, and the remaining time to live, all of one moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionMemory::get`].
+    pub async fn history(&self, session_id: &str, limit: Option<u32>) -> Result<History, Error> {
+        let mut call = self.call("history of", session_id, Effect::Reads).await?;
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(
+            call.limit,
+            guest.call_history(store, *client, session_id, limit),
+        )
+        .await;
+        Ok(call.end(result)?.into())
+    }
+
+    /// Deletes a session. Succeeds if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionMemory::get`], and [`MemoryError::OutcomeUnknown`] if it may or
+    /// may not have been deleted.
+    pub async fn clear(&self, session_id: &str) -> Result<(), Error> {
+        let mut call = self.call("clear", session_id, Effect::Writes).await?;
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(call.limit, guest.call_clear(store, *client, session_id)).await;
+        call.end(result)
+    }
+
+    /// Whether a session has messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionMemory::get`].
+    pub async fn exists(&self, session_id: &str) -> Result<bool, Error> {
+        let mut call = self.call("exists", session_id, Effect::Reads).await?;
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(call.limit, guest.call_exists(store, *client, session_id)).await;
+        call.end(result)
+    }
+
+    /// How many messages a session holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionMemory::get`].
+    pub async fn count(&self, session_id: &str) -> Result<u32, Error> {
+        let mut call = self.call("count", session_id, Effect::Reads).await?;
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut call.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout(call.limit, guest.call_count(store, *client, session_id)).await;
+        call.end(result)
+    }
+
+    async fn call<'a>(
+        &'a self,
+        operation: &'static str,
+        session_id: &'a str,
+        effect: Effect,
+    ) -> Result<Call<'a>, Error> {
+        let mut slot = self.shared.instance.lock().await;
+        // Out of the slot until the call has ended as it should: if the caller
+        // gives up in the middle, the instance goes with the call.
+        let instance = match slot.take() {
+            Some(instance) => instance,
+            None => self.shared.instance().await.map_err(|error| match error {
+                Error::Memory(error) => error.during(operation, session_id).into(),
+                error => error,
+            })?,
+        };
+        let limit = self.shared.operation_limit;
+        Ok(Call {
+            slot,
+            instance,
+            operation,
+            session_id,
+            effect,
+            limit,
+        })
+    }
+}
+
+impl fmt::Debug for SessionMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionMemory")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    async fn instance(&self) -> Result<Instance, Error> {
+        let mut store = store::store(&self.engine, &self.grants);
+        let opened = timeout(self.open_limit, async {
+            let exports = self.pre.instantiate_async(&mut store).await?;
+            let guest = exports.edge_session_memory_memory().client();
+            let client = guest.call_open(&mut store, &(&self.options).into()).await?;
+            wasmtime::Result::Ok((exports, client))
+        });
+        match opened.await {
+            Ok(Ok((exports, client))) => Ok(Instance {
+                store,
+                exports,
+                client: client.map_err(MemoryError::from)?,
+            }),
+            Ok(Err(trap)) => Err(Error::component("open")(trap)),
+            Err(Elapsed { .. }) => Err(MemoryError::Timeout(stopped(self.open_limit)).into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reads,
+    Writes,
+}
+
+/// A call in progress.
+struct Call<'a> {
+    slot: MutexGuard<'a, Option<Instance>>,
+    instance: Instance,
+    operation: &'static str,
+    session_id: &'a str,
+    effect: Effect,
+    limit: Duration,
+}
+
+impl Call<'_> {
+    /// Keeps the instance for the next call, if nothing speaks against it.
+    fn end<T>(
+        mut self,
+        result: Result<wasmtime::Result<Result<T, types::Error>>, Elapsed>,
+    ) -> Result<T, Error> {
+        let (operation, session_id) = (self.operation, self.session_id);
+        let error = match result {
+            Ok(Ok(Ok(value))) => {
+                *self.slot = Some(self.instance);
+                return Ok(value);
+            }
+            Ok(Ok(Err(error))) => MemoryError::from(error),
+            Ok(Err(trap)) => {
+                return Err(Error::component(format!("{operation} {session_id:?}"))(
+                    trap,
+                ));
+            }
+            Err(Elapsed { .. }) => {
+                let text = stopped(self.limit);
+                let error = match self.effect {
+                    Effect::Writes => MemoryError::OutcomeUnknown(text),
+                    Effect::Reads => MemoryError::Timeout(text),
+                };
+                return Err(error.during(operation, session_id).into());
+            }
+        };
+        // A socket on which a write is still pending stays open until its instance
+        // is gone.
+        if !matches!(
+            error,
+            MemoryError::Timeout(_) | MemoryError::OutcomeUnknown(_)
+        ) {
+            *self.slot = Some(self.instance);
+        }
+        Err(error.into())
+    }
+}
+
+fn stopped(limit: Duration) -> String {
+    format!("the component was stopped after {} ms", limit.as_millis())
+}
+
+/// What a [`SessionMemory`] is to be.
+#[derive(Debug)]
+pub struct Builder {
+    component: Source,
+    options: Options,
+    environment: Option<Vec<(String, String)>>,
+    network: Option<NetworkPolicy>,
+    max_memory: usize,
+    cache: bool,
+}
+
+enum Source {
+    Embedded,
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Embedded => f.write_str("Embedded"),
+            Source::File(path) => f.debug_tuple("File").field(path).finish(),
+            Source::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+        }
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            component: Source::Embedded,
+            options: Options::default(),
+            environment: None,
+            network: None,
+            max_memory: 1 << 30,
+            cache: true,
+        }
+    }
+}
+
+impl Builder {
+    /// The options; default: none given.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Builder {
+        self.options = options;
+        self
+    }
+
+    /// Environment variables in place of those of this process. Of either, the
+    /// component sees those that the documentation of [`Options`] names.
+    #[must_use]
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
+        self.environment = Some(variables.into_iter().collect());
+        self
+    }
+
+    /// The servers that may be reached; default: the one that options and
+    /// environment name.
+    #[must_use]
+    pub fn network(mut self, policy: NetworkPolicy) -> Builder {
+        self.network = Some(policy);
+        self
+    }
+
+    /// The most memory the component may use, in bytes; default 1 GiB. A reply
+    /// takes up to about three times its size.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: usize) -> Builder {
+        self.max_memory = bytes;
+        self
+    }
+
+    /// Whether compiled code is kept in `session-memory` below `XDG_CACHE_HOME`
+    /// or `~/.cache`; default true. Where that folder cannot be written, nothing
+    /// is kept.
+    #[must_use]
+    pub fn compilation_cache(mut self, keep: bool) -> Builder {
+        self.cache = keep;
+        self
+    }
+
+    /// A component in a file, in place of the embedded one.
+    #[must_use]
+    pub fn component_file(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.component = Source::File(path.into());
+        self
+    }
+
+    /// A component in memory, in place of the embedded one.
+    #[must_use]
+    pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Builder {
+        self.component = Source::Bytes(bytes.into());
+        self
+    }
+
+    /// Opens the memory: loads the component, connects, authenticates, selects the
+    /// database and pings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Component`] if the component cannot be used;
+    /// [`MemoryError::InvalidArgument`] for an option or environment variable that
+    /// is not allowed; [`MemoryError::Unavailable`], [`MemoryError::Timeout`],
+    /// [`MemoryError::AccessDenied`] or another variant for what is wrong with the
+    /// server or the way to it.
+    pub async fn open(self) -> Result<SessionMemory, Error> {
+        let environment: Vec<_> = match self.environment {
+            Some(variables) => variables
+                .into_iter()
+                .filter(|(name, _)| VARIABLES.contains(&name.as_str()))
+                .collect(),
+            None => VARIABLES
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)))
+                .collect(),
+        };
+        // The component does the same, to the same result; here it is to know
+        // what to allow.
+        let settings = Settings::resolve(self.options.clone(), &environment)?;
+        let network = self.network.unwrap_or_else(|| match settings.provider {
+            Provider::Redis => NetworkPolicy::deny_all().allow(&settings.host, settings.port),
+            Provider::InMemory => NetworkPolicy::deny_all(),
+        });
+        let component = match self.component {
+            Source::Embedded => crate::COMPONENT.to_vec(),
+            Source::Bytes(bytes) => bytes,
+            Source::File(path) => fs::read(&path).map_err(|error| {
+                Error::component(format!("read {}", path.display()))(error.into())
+            })?,
+        };
+        let (engine, pre) = engine::load(&component, self.cache)?;
+        let limit = |milliseconds: u32| Duration::from_millis(milliseconds.into()) + GRACE;
+        let shared = Shared {
+            engine,
+            pre,
+            grants: Grants {
+                environment,
+                network: Arc::new(network),
+                max_memory: self.max_memory,
+                // Its bytes, and the records around them.
+                max_result: (settings.max_reply_bytes as usize)
+                    .saturating_mul(2)
+                    .max(64 << 20),
+            },
+            options: self.options,
+            open_limit: limit(settings.connect_timeout),
+            operation_limit: limit(settings.operation_timeout),
+            instance: Mutex::new(None),
+        };
+        let instance = shared.instance().await?;
+        *shared.instance.lock().await = Some(instance);
+        Ok(SessionMemory {
+            shared: Arc::new(shared),
+        })
+    }
+}

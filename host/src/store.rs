@@ -1,0 +1,108 @@
+//! What an instance is given: its store, the interfaces it may import, and its
+//! limits.
+
+use std::sync::Arc;
+
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, io, sockets};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::network::{Gate, HasNameLookup, NameLookup, NetworkPolicy};
+
+/// What instances are given.
+pub(crate) struct Grants {
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) network: Arc<NetworkPolicy>,
+    /// Bytes.
+    pub(crate) max_memory: usize,
+    /// Bytes that the component may hand over in one call.
+    pub(crate) max_result: usize,
+}
+
+/// The host's side of an instance.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    gate: Gate,
+    limits: StoreLimits,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Makes a store for one instance.
+pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
+    let gate = Gate::new(Arc::clone(&grants.network));
+    let mut wasi = WasiCtx::builder();
+    wasi.envs(&grants.environment);
+    gate.configure(&mut wasi);
+    let limits = StoreLimitsBuilder::new()
+        .memory_size(grants.max_memory)
+        .memories(1)
+        .table_elements(10_000)
+        .tables(MAX_TABLES)
+        .instances(MAX_INSTANCES)
+        .build();
+    let state = State {
+        wasi: wasi.build(),
+        table: ResourceTable::new(),
+        gate,
+        limits,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limits);
+    store.set_hostcall_fuel(grants.max_result);
+    // A guest that computes on and on gives way at every tick, so that the call's
+    // timeout can end it.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store
+}
+
+/// The interfaces that a component may import, and no others.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    let l = &mut linker;
+    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    io::error::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
+    io::poll::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
+    io::streams::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
+    sockets::instance_network::add_to_linker::<State, WasiSockets>(l, State::sockets)?;
+    sockets::network::add_to_linker::<State, WasiSockets>(
+        l,
+        &sockets::network::LinkOptions::default(),
+        State::sockets,
+    )?;
+    sockets::tcp::add_to_linker::<State, WasiSockets>(l, State::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(l, State::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<State, HasNameLookup>(l, |state| NameLookup {
+        gate: &state.gate,
+        sockets: WasiSocketsCtxView {
+            ctx: state.wasi.sockets(),
+            table: &mut state.table,
+        },
+    })?;
+    Ok(linker)
+}
+
+struct HasTable;
+
+impl HasData for HasTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// A component of one module has three: its own, and two that wire its imports.
+const MAX_INSTANCES: usize = 10;
+const MAX_TABLES: usize = 10;
