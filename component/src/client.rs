@@ -32,11 +32,12 @@ impl Client {
     pub fn append(&mut self, key: &str, elements: &[Vec<u8>]) -> Result<u32, Error> {
         let deadline = self.deadline();
         if elements.is_empty() {
-            return session::length_read(&self.run(&session::length(key), &deadline)?);
+            return self.run(&session::length(key), &deadline, session::length_read);
         }
         for script in [Script::Cached, Script::Full] {
             let request = session::append(&self.settings, key, elements, script);
-            if let Appended::Length(length) = session::appended(&self.run(&request, &deadline)?)? {
+            let appended = self.run(&request, &deadline, session::appended)?;
+            if let Appended::Length(length) = appended {
                 return Ok(length);
             }
         }
@@ -58,12 +59,12 @@ impl Client {
 
     pub fn clear(&mut self, key: &str) -> Result<(), Error> {
         let deadline = self.deadline();
-        session::cleared(&self.run(&session::clear(key), &deadline)?)
+        self.run(&session::clear(key), &deadline, session::cleared)
     }
 
     pub fn length(&mut self, key: &str) -> Result<u32, Error> {
         let deadline = self.deadline();
-        session::length_read(&self.run(&session::length(key), &deadline)?)
+        self.run(&session::length(key), &deadline, session::length_read)
     }
 
     fn read<T>(
@@ -76,16 +77,24 @@ impl Client {
         let deadline = self.deadline();
         let mut window = Window(limit);
         loop {
-            let replies = self.run(&request(key, window), &deadline)?;
-            match answer(&replies, limit, window)? {
+            let request = request(key, window);
+            match self.run(&request, &deadline, |replies| {
+                answer(replies, limit, window)
+            })? {
                 Read::Done(result) => return Ok(result),
                 Read::Again(larger) => window = larger,
             }
         }
     }
 
-    /// Runs a request. A connection that fails at it is gone with it.
-    fn run(&mut self, request: &Request, deadline: &Deadline) -> Result<Replies, Error> {
+    /// Runs a request and reads its replies with `answer`. A connection that fails
+    /// at it, or on which something came that is no answer, is gone with it.
+    fn run<T>(
+        &mut self,
+        request: &Request,
+        deadline: &Deadline,
+        answer: impl FnOnce(&Replies) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let connection = match self.connection.take() {
             Some(connection) if connection.is_usable() => connection,
             unusable => {
@@ -100,8 +109,12 @@ impl Client {
         };
         let (connection, replies) =
             connection.exchange(request, self.settings.max_reply_bytes, deadline)?;
-        self.connection = Some(connection);
-        Ok(replies)
+        let result = answer(&replies);
+        match result {
+            Err(Error::Protocol(_)) => connection.close(),
+            _ => self.connection = Some(connection),
+        }
+        result
     }
 
     fn deadline(&self) -> Deadline {

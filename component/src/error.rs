@@ -47,12 +47,11 @@ impl Error {
         match code {
             "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => Error::AccessDenied(shown),
             "WRONGTYPE" => Error::WrongType(shown),
-            // Redis 6 gives a command that a script may not run no code.
-            "The" if text.starts_with("The user executing the script can't") => {
+            "ERR" if text.starts_with("ERR max number of clients") => Error::Unavailable(shown),
+            // What a script may not run has had several texts, and never a code.
+            _ if SCRIPT_DENIED.iter().any(|denied| text.contains(denied)) => {
                 Error::AccessDenied(shown)
             }
-            "ERR" if text.starts_with("ERR max number of clients") => Error::Unavailable(shown),
-            "ERR" if text.starts_with("ERR operation not permitted") => Error::AccessDenied(shown),
             _ => Error::Server {
                 code: if is_code { code } else { "ERR" }.to_owned(),
                 message: shown,
@@ -153,6 +152,11 @@ fn presentable(text: &str) -> String {
     format!("{}", Shown(&text[..end]))
 }
 
+const SCRIPT_DENIED: [&str; 2] = [
+    "The user executing the script can't",
+    "ACL failure in script",
+];
+
 const ARGUMENTS: &str = ", with args beginning with";
 
 /// How many characters of a text of unknown origin an error shows.
@@ -193,6 +197,12 @@ mod tests {
                 "The user executing the script can't run this command",
                 Error::AccessDenied(
                     "The user executing the script can't run this command".to_owned(),
+                ),
+            ),
+            (
+                "ERR ACL failure in script: User has no permissions",
+                Error::AccessDenied(
+                    "ERR ACL failure in script: User has no permissions".to_owned(),
                 ),
             ),
             (

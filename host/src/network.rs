@@ -256,8 +256,8 @@ mod tests {
             (server, SocketAddrUse::TcpBind, false),
             (any, SocketAddrUse::TcpListen, false),
             (server, SocketAddrUse::TcpListen, false),
-            (server, SocketAddrUse::UdpConnect, false),
-            (server, SocketAddrUse::UdpOutgoingDatagram, false),
+            (server, SocketAddrUse::TcpAccept, false),
+            (server, SocketAddrUse::UdpSend, false),
         ] {
             assert_eq!(gate.allows(address, usage), expected, "{address} {usage:?}");
         }

@@ -1,0 +1,88 @@
+//! The component as it is built: what it imports, its size, its bytes.
+
+use std::fs;
+use std::path::Path;
+
+use session_memory_host::COMPONENT;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+#[test]
+fn it_imports_what_it_uses_and_nothing_else() {
+    let engine = Engine::default();
+    let component = Component::new(&engine, COMPONENT).unwrap();
+    let component = component.component_type();
+    let mut imports: Vec<&str> = component.imports(&engine).map(|(name, _)| name).collect();
+    imports.sort_unstable();
+    assert_eq!(
+        imports,
+        [
+            "wasi:cli/environment@0.2.6",
+            "wasi:clocks/monotonic-clock@0.2.6",
+            "wasi:clocks/wall-clock@0.2.6",
+            "wasi:io/error@0.2.6",
+            "wasi:io/poll@0.2.6",
+            "wasi:io/streams@0.2.6",
+            "wasi:sockets/instance-network@0.2.6",
+            "wasi:sockets/ip-name-lookup@0.2.6",
+            "wasi:sockets/network@0.2.6",
+            "wasi:sockets/tcp-create-socket@0.2.6",
+            "wasi:sockets/tcp@0.2.6",
+        ]
+    );
+    let exports: Vec<&str> = component.exports(&engine).map(|(name, _)| name).collect();
+    assert_eq!(
+        exports,
+        [
+            "edge:session-memory/types@0.1.0",
+            "edge:session-memory/memory@0.1.0"
+        ]
+    );
+}
+
+#[test]
+fn it_is_small() {
+    assert!(COMPONENT.len() <= 256 * 1024, "{} bytes", COMPONENT.len());
+}
+
+#[test]
+fn it_names_no_folder_of_the_machine_that_built_it() {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let home = std::env::home_dir().unwrap();
+    for folder in [checkout, home.as_path()] {
+        let folder = folder.to_str().unwrap().as_bytes();
+        assert!(folder.len() > 3 && !COMPONENT.windows(folder.len()).any(|part| part == folder));
+    }
+}
+
+#[test]
+fn it_has_the_same_bytes_from_another_folder() {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    for entry in [
+        "Cargo.lock",
+        "Cargo.toml",
+        "component",
+        "host",
+        "rust-toolchain.toml",
+        "tests",
+        "wit",
+        "xtask",
+    ] {
+        copy(&checkout.join(entry), &other.path().join(entry));
+    }
+    let built = xtask::component::build(other.path(), &other.path().join("target")).unwrap();
+    assert!(fs::read(built).unwrap() == COMPONENT, "the bytes differ");
+}
+
+fn copy(from: &Path, to: &Path) {
+    if !from.is_dir() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}

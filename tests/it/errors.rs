@@ -1,0 +1,471 @@
+//! Every error that a server, or the lack of one, can cause: the right variant,
+//! in time, with a text that names the operation and tells no secrets.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use session_memory_host::{Options, Role};
+use session_memory_tests::{
+    Value, builder, elements, free_port, integer, memory, memory_with, peer, peer_answering, redis,
+    refusal, server, server_code, server_with, server_with_user,
+};
+
+const PASSWORD: &str = "hunter2-correct";
+
+fn credentials(username: Option<&str>, password: Option<&str>) -> Options {
+    Options {
+        username: username.map(str::to_owned),
+        password: password.map(|password| password.to_owned().into()),
+        ..Options::default()
+    }
+}
+
+/// Short, so that the tests are.
+fn impatient() -> Options {
+    Options {
+        connect_timeout: Some(300),
+        operation_timeout: Some(300),
+        ..Options::default()
+    }
+}
+
+fn in_time(begin: Instant) {
+    let taken = begin.elapsed();
+    assert!(taken >= Duration::from_millis(290), "{taken:?}");
+    assert!(taken <= Duration::from_millis(400), "{taken:?}");
+}
+
+#[tokio::test]
+async fn credentials_are_checked() {
+    let server = server_with_user("agent", "on >agent-secret ~session:* +@all");
+    redis(&server, &["CONFIG", "SET", "requirepass", PASSWORD]);
+    let open = |options| builder(server.port(), options).open();
+    for options in [
+        credentials(None, Some(PASSWORD)),
+        credentials(Some("agent"), Some("agent-secret")),
+    ] {
+        let memory = open(options).await.unwrap();
+        assert_eq!(memory.add("s", Role::User, "x", None).await.is_ok(), true);
+    }
+    for options in [
+        credentials(None, None),
+        credentials(None, Some("hunter2-wrong")),
+        credentials(Some("agent"), Some("hunter2-wrong")),
+        credentials(Some("nobody"), Some(PASSWORD)),
+        credentials(Some("agent"), None),
+    ] {
+        let (variant, text) = refusal(open(options).await);
+        assert_eq!(variant, "access-denied");
+        assert!(
+            text.starts_with(&format!("connect to \"127.0.0.1:{}\": ", server.port())),
+            "{text}"
+        );
+        assert!(
+            !text.contains("hunter2") && !text.contains("secret"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_password_for_a_server_without_one_is_refused() {
+    let server = server();
+    let opened = builder(server.port(), credentials(None, Some(PASSWORD)))
+        .open()
+        .await;
+    let (variant, text) = refusal(opened);
+    assert_eq!(variant, "access-denied");
+    assert!(
+        text.ends_with("the server does not accept the credentials"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_an_invalid_argument() {
+    let server = server();
+    let options = Options {
+        db: Some(16),
+        ..Options::default()
+    };
+    let (variant, text) = refusal(builder(server.port(), options).open().await);
+    assert_eq!(variant, "invalid-argument");
+    assert!(
+        text.contains("option db (REDIS_DB) is 16, which the server does not have"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_user_may_not_do_is_denied_before_anything_is_done() {
+    // Each may do everything but one thing.
+    for (denied, ttl_seconds) in [
+        ("rpush", 3600),
+        ("expire", 3600),
+        ("ltrim", 3600),
+        ("evalsha", 3600),
+    ] {
+        let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
+        let allowed = memory_with(&server, Options::default()).await;
+        let options = Options {
+            max_messages: Some(10),
+            ..credentials(Some("agent"), None)
+        };
+        let restricted = memory_with(&server, options).await;
+        let (variant, text) = refusal(
+            restricted
+                .add("new", Role::User, "secret words", None)
+                .await,
+        );
+        assert_eq!(variant, "access-denied", "{denied}");
+        assert!(text.starts_with("add to \"new\": "), "{text}");
+        assert!(!text.contains("secret words"), "{text}");
+        assert_eq!(
+            integer(redis(&server, &["EXISTS", "session:new"])),
+            0,
+            "{denied}"
+        );
+
+        allowed.add("old", Role::User, "x", None).await.unwrap();
+        assert_eq!(
+            refusal(restricted.add("old", Role::User, "y", None).await).0,
+            "access-denied"
+        );
+        assert_eq!(elements(&server, "session:old").len(), 1, "{denied}");
+        assert_eq!(
+            integer(redis(&server, &["TTL", "session:old"])),
+            ttl_seconds,
+            "{denied}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn reads_that_are_denied_say_so() {
+    let server = server_with_user("agent", "on nopass ~other:* +@all");
+    let memory = memory_with(&server, credentials(Some("agent"), None)).await;
+    assert_eq!(refusal(memory.get("s", None).await).0, "access-denied");
+    assert_eq!(refusal(memory.history("s", None).await).0, "access-denied");
+    assert_eq!(refusal(memory.count("s").await).0, "access-denied");
+    assert_eq!(refusal(memory.exists("s").await).0, "access-denied");
+    assert_eq!(refusal(memory.clear("s").await).0, "access-denied");
+    assert_eq!(
+        refusal(memory.add("s", Role::User, "x", None).await).0,
+        "access-denied"
+    );
+
+    let server = server_with_user("agent", "on nopass ~* +@all -multi");
+    let memory = memory_with(&server, credentials(Some("agent"), None)).await;
+    assert_eq!(refusal(memory.history("s", None).await).0, "access-denied");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_left_alone() {
+    let server = server();
+    let memory = memory(&server).await;
+    redis(&server, &["HSET", "session:s", "field", "value"]);
+    assert_eq!(
+        refusal(memory.add("s", Role::User, "x", None).await).0,
+        "wrong-type"
+    );
+    assert_eq!(refusal(memory.add_all("s", &[]).await).0, "wrong-type");
+    assert_eq!(refusal(memory.get("s", None).await).0, "wrong-type");
+    assert_eq!(refusal(memory.history("s", Some(1)).await).0, "wrong-type");
+    assert_eq!(refusal(memory.exists("s").await).0, "wrong-type");
+    assert_eq!(refusal(memory.count("s").await).0, "wrong-type");
+    let (variant, text) = refusal(memory.clear("s").await);
+    assert_eq!(variant, "wrong-type");
+    assert!(text.starts_with("clear \"s\": WRONGTYPE "), "{text}");
+    assert_eq!(
+        redis(&server, &["HGET", "session:s", "field"]),
+        Value::Bulk(Some(b"value".into()))
+    );
+    assert_eq!(integer(redis(&server, &["TTL", "session:s"])), -1);
+}
+
+#[tokio::test]
+async fn other_error_replies_keep_their_code() {
+    let server = server_with(&["--maxmemory-policy", "noeviction"]);
+    let memory = memory(&server).await;
+    memory.add("old", Role::User, "x", None).await.unwrap();
+    redis(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    for session in ["new", "old"] {
+        assert_eq!(
+            server_code(memory.add(session, Role::User, "secret words", None).await),
+            "OOM"
+        );
+    }
+    redis(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(memory.count("old").await.unwrap(), 1);
+    assert_eq!(memory.count("new").await.unwrap(), 0);
+
+    let replica_of = free_port().unwrap().to_string();
+    redis(&server, &["REPLICAOF", "127.0.0.1", &replica_of]);
+    assert_eq!(
+        server_code(memory.add("old", Role::User, "y", None).await),
+        "READONLY"
+    );
+    assert_eq!(server_code(memory.clear("old").await), "READONLY");
+    assert_eq!(memory.count("old").await.unwrap(), 1);
+    redis(&server, &["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(memory.add("old", Role::User, "y", None).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_clients_is_unavailable() {
+    let server = server_with(&["--maxclients", "1"]);
+    let _first = memory(&server).await;
+    assert_eq!(
+        refusal(builder(server.port(), Options::default()).open().await).0,
+        "unavailable"
+    );
+}
+
+#[tokio::test]
+async fn where_nothing_listens_it_is_unavailable() {
+    let port = free_port().unwrap();
+    let (variant, text) = refusal(builder(port, Options::default()).open().await);
+    assert_eq!(variant, "unavailable");
+    assert_eq!(
+        text,
+        format!("connect to \"127.0.0.1:{port}\": 127.0.0.1:{port}: connection refused")
+    );
+
+    let options = Options {
+        host: Some("no-such-host.invalid".to_owned()),
+        ..Options::default()
+    };
+    let (variant, text) = refusal(builder(port, options).open().await);
+    assert_eq!(variant, "unavailable");
+    assert!(
+        text.ends_with("\"no-such-host.invalid\": name not found"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn every_address_of_a_name_is_tried() {
+    // The server listens on 127.0.0.1 only; localhost may be ::1 as well.
+    let server = server();
+    let options = Options {
+        host: Some("localhost".to_owned()),
+        ..Options::default()
+    };
+    builder(server.port(), options).open().await.unwrap();
+}
+
+#[tokio::test]
+async fn ipv6_is_spoken() {
+    let server = server_with(&["--bind", "127.0.0.1", "::1"]);
+    for host in ["::1", "[::1]"] {
+        let options = Options {
+            host: Some(host.to_owned()),
+            ..Options::default()
+        };
+        let memory = builder(server.port(), options).open().await.unwrap();
+        assert_eq!(memory.count("s").await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_times_out() {
+    let port = peer(|mut connection| {
+        let _ = connection.read_to_end(&mut Vec::new());
+    });
+    let begin = Instant::now();
+    let builder = builder(port, impatient());
+    let (variant, text) = refusal(builder.open().await);
+    in_time(begin);
+    assert_eq!(variant, "timeout");
+    assert_eq!(
+        text,
+        format!("connect to \"127.0.0.1:{port}\": no answer within 300 ms")
+    );
+}
+
+#[tokio::test]
+async fn silence_after_the_request_leaves_the_outcome_of_a_write_unknown() {
+    let port = peer_answering(b"", false);
+    let open = || builder(port, impatient()).open();
+
+    let memory = open().await.unwrap();
+    let begin = Instant::now();
+    let (variant, text) = refusal(memory.add("s", Role::User, "secret words", None).await);
+    in_time(begin);
+    assert_eq!(variant, "outcome-unknown");
+    assert_eq!(
+        text,
+        "add to \"s\": no answer within 300 ms after the request was sent"
+    );
+    assert_eq!(
+        refusal(open().await.unwrap().clear("s").await).0,
+        "outcome-unknown"
+    );
+
+    let memory = open().await.unwrap();
+    let begin = Instant::now();
+    let (variant, text) = refusal(memory.get("s", None).await);
+    in_time(begin);
+    assert_eq!(variant, "timeout");
+    assert_eq!(text, "get \"s\": no answer within 300 ms");
+}
+
+#[tokio::test]
+async fn a_trickle_does_not_extend_the_deadline() {
+    let port = peer(|mut connection| {
+        let mut buffer = [0; 1024];
+        let _ = connection.read(&mut buffer);
+        for byte in b"+PONG\r\n".iter().chain(b"$1000\r\n").chain(&[b'x'; 1000]) {
+            use std::io::Write;
+            std::thread::sleep(Duration::from_millis(20));
+            if connection.write_all(&[*byte]).is_err() {
+                return;
+            }
+        }
+    });
+    let memory = builder(port, impatient()).open().await.unwrap();
+    let begin = Instant::now();
+    assert_eq!(refusal(memory.get("s", None).await).0, "timeout");
+    in_time(begin);
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_reading_does_not_extend_the_deadline() {
+    let port = peer(|mut connection| {
+        use std::io::Write;
+        let mut buffer = [0; 1024];
+        let _ = connection.read(&mut buffer);
+        let _ = connection.write_all(b"+PONG\r\n");
+        std::thread::sleep(Duration::from_secs(10));
+    });
+    let options = Options {
+        max_message_bytes: Some(64 << 20),
+        ..impatient()
+    };
+    let memory = builder(port, options).open().await.unwrap();
+    let begin = Instant::now();
+    // More than the buffers on the way hold, so it cannot have been received.
+    let result = memory
+        .add("s", Role::User, &"x".repeat(48 << 20), None)
+        .await;
+    let taken = begin.elapsed();
+    assert_eq!(refusal(result).0, "timeout");
+    assert!(taken < Duration::from_millis(600), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_connection_lost_after_the_request_leaves_the_outcome_of_a_write_unknown() {
+    let port = peer_answering(b"", true);
+    let open = || builder(port, Options::default()).open();
+    let (variant, text) = refusal(open().await.unwrap().add("s", Role::User, "x", None).await);
+    assert_eq!(variant, "outcome-unknown");
+    assert_eq!(
+        text,
+        "add to \"s\": the connection was lost after the request was sent"
+    );
+    let (variant, text) = refusal(open().await.unwrap().get("s", None).await);
+    assert_eq!(variant, "unavailable");
+    assert_eq!(text, "get \"s\": the connection was lost");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_a_protocol_error() {
+    for answer in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"+OK\r\n",
+        b":1\r\n:2\r\n",
+        b"$-2\r\n",
+        b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n",
+        b">2\r\n+message\r\n+x\r\n",
+        b"%1\r\n+a\r\n+b\r\n",
+        b"\r\n",
+        b"$3\r\nabcd\r\n",
+    ] {
+        let memory = builder(peer_answering(answer, false), Options::default())
+            .open()
+            .await
+            .unwrap();
+        let (variant, text) = refusal(memory.add("s", Role::User, "x", None).await);
+        assert_eq!(variant, "protocol", "{}: {text}", answer.escape_ascii());
+        assert!(text.starts_with("add to \"s\": "), "{text}");
+        // The peer answers a new connection's handshake, so this one is new.
+        assert_eq!(refusal(memory.get("s", None).await).0, "protocol");
+    }
+    let port = peer(|mut connection| {
+        use std::io::Write;
+        let _ = connection.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+        let _ = connection.read_to_end(&mut Vec::new());
+    });
+    assert_eq!(
+        refusal(builder(port, Options::default()).open().await).0,
+        "protocol"
+    );
+}
+
+#[tokio::test]
+async fn what_is_announced_too_large_is_refused_at_once() {
+    for answer in [
+        &b"$4294967295\r\n"[..],
+        b"*4294967295\r\n",
+        b"*2\r\n$1\r\nx\r\n$1000000000\r\n",
+    ] {
+        let memory = builder(peer_answering(answer, false), Options::default())
+            .open()
+            .await
+            .unwrap();
+        assert_eq!(refusal(memory.get("s", None).await).0, "limit-exceeded");
+    }
+}
+
+#[tokio::test]
+async fn an_error_reply_shows_no_arguments() {
+    let answer =
+        b"-ERR unknown command 'EVALSHA', with args beginning with: 'abc' '1' 'secret words' \r\n";
+    let memory = builder(peer_answering(answer, false), Options::default())
+        .open()
+        .await
+        .unwrap();
+    let (variant, text) = refusal(memory.add("s", Role::User, "secret words", None).await);
+    assert_eq!(variant, "server");
+    assert_eq!(text, "add to \"s\": ERR unknown command 'EVALSHA'");
+}
+
+#[tokio::test]
+async fn the_script_does_the_same_before_redis_7() {
+    let server = server_with_user("agent", "on nopass ~* +@all -expire");
+    let script = include_str!("../../component/src/append.lua");
+    let script = script.replace("if redis.acl_check_cmd then", "if false then");
+    let append = |user: &[&str], key: &str, policy: &str, most: &str| {
+        let mut client = server.client().unwrap();
+        if !user.is_empty() {
+            client.command(user).unwrap();
+        }
+        client
+            .command(&["EVAL", &script, "1", key, "60", policy, most, "a", "b", "c"])
+            .unwrap()
+    };
+    assert_eq!(append(&[], "k", "sliding", "0"), Value::Integer(3));
+    assert_eq!(integer(redis(&server, &["TTL", "k"])), 60);
+    assert_eq!(append(&[], "k", "fixed", "4"), Value::Integer(4));
+    assert_eq!(elements(&server, "k"), ["c", "a", "b", "c"]);
+    assert_eq!(append(&[], "n", "none", "0"), Value::Integer(3));
+    assert_eq!(integer(redis(&server, &["TTL", "n"])), -1);
+
+    redis(&server, &["SET", "foreign", "x"]);
+    let answer = append(&[], "foreign", "sliding", "4");
+    assert!(
+        matches!(&answer, Value::Error(text) if text.starts_with("WRONGTYPE")),
+        "{answer:?}"
+    );
+    assert_eq!(integer(redis(&server, &["TTL", "foreign"])), -1);
+
+    for key in ["k", "new"] {
+        let answer = append(&["AUTH", "agent", ""], key, "sliding", "0");
+        assert!(
+            matches!(&answer, Value::Error(text) if text.contains("can't run this command")),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(elements(&server, "k").len(), 4);
+    assert_eq!(integer(redis(&server, &["EXISTS", "new"])), 0);
+}

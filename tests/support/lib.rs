@@ -1,0 +1,259 @@
+//! What the integration tests share: servers, peers that misbehave, and the
+//! command-line program.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+
+use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
+pub use xtask::resp::{Client, Value};
+pub use xtask::server::{Server, free_port};
+
+/// A server that keeps nothing on disk.
+///
+/// # Panics
+///
+/// With what to install, if there is no server program.
+pub fn server() -> Server {
+    server_with(&[])
+}
+
+/// As [`server`], with more arguments on its command line.
+///
+/// # Panics
+///
+/// As [`server`].
+pub fn server_with(arguments: &[&str]) -> Server {
+    Server::start(arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A memory to be opened that knows nothing of the environment of the tests.
+pub fn builder(port: u16, options: Options) -> Builder {
+    let options = Options {
+        host: options
+            .host
+            .or_else(|| Some(Ipv4Addr::LOCALHOST.to_string())),
+        port: Some(port),
+        ..options
+    };
+    SessionMemory::builder().environment([]).options(options)
+}
+
+/// A memory on a server.
+///
+/// # Panics
+///
+/// If it cannot be opened.
+pub async fn memory_with(server: &Server, options: Options) -> SessionMemory {
+    builder(server.port(), options)
+        .open()
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// As [`memory_with`], with default options.
+///
+/// # Panics
+///
+/// As [`memory_with`].
+pub async fn memory(server: &Server) -> SessionMemory {
+    memory_with(server, Options::default()).await
+}
+
+/// Runs a command on a server.
+///
+/// # Panics
+///
+/// If the server cannot be reached or answers with an error.
+pub fn redis<W: AsRef<[u8]>>(server: &Server, words: &[W]) -> Value {
+    let answer = server.client().and_then(|mut client| client.command(words));
+    match answer.unwrap_or_else(|error| panic!("{error}")) {
+        Value::Error(error) => panic!("{error}"),
+        value => value,
+    }
+}
+
+/// A bulk string reply.
+///
+/// # Panics
+///
+/// If it is none, or no text.
+pub fn text(value: Value) -> String {
+    match value {
+        Value::Bulk(Some(bytes)) => String::from_utf8(bytes).unwrap_or_else(|e| panic!("{e}")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A server with a user of the given name and rules, beside the default one.
+///
+/// # Panics
+///
+/// If the server does not take the rules.
+pub fn server_with_user(name: &str, rules: &str) -> Server {
+    let server = server();
+    let words: Vec<&str> = ["ACL", "SETUSER", name]
+        .into_iter()
+        .chain(rules.split(' '))
+        .collect();
+    redis(&server, &words);
+    server
+}
+
+/// The raw elements of a list.
+///
+/// # Panics
+///
+/// If it is no list of text.
+pub fn elements(server: &Server, key: &str) -> Vec<String> {
+    let Value::Array(Some(elements)) = redis(server, &["LRANGE", key, "0", "-1"]) else {
+        panic!("{key} is no list");
+    };
+    elements.into_iter().map(text).collect()
+}
+
+/// An integer reply.
+///
+/// # Panics
+///
+/// If it is none.
+pub fn integer(value: Value) -> i64 {
+    match value {
+        Value::Integer(integer) => integer,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The variant and the text of the error that a call ended with.
+///
+/// # Panics
+///
+/// If it succeeded, or failed in the host.
+pub fn refusal<T>(result: Result<T, Error>) -> (&'static str, String) {
+    match result {
+        Ok(_) => panic!("it did not fail"),
+        Err(Error::Memory(error)) => (error.variant(), error.text().to_owned()),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// The code that the server's error reply began with.
+///
+/// # Panics
+///
+/// If the call ended with anything else.
+pub fn server_code<T>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Memory(MemoryError::Server { code, .. })) => code,
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("it did not fail"),
+    }
+}
+
+/// Listens on a free port of 127.0.0.1 and hands each connection to `serve`, in a
+/// thread of its own, until the tests end. Answers the port.
+///
+/// # Panics
+///
+/// If there is no port.
+pub fn peer(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|error| panic!("{error}"));
+    let port = listener
+        .local_addr()
+        .unwrap_or_else(|error| panic!("{error}"))
+        .port();
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let serve = serve.clone();
+            thread::spawn(move || serve(connection));
+        }
+    });
+    port
+}
+
+/// A peer that answers the handshake as Redis does, and whatever comes next with
+/// `answer`; then it keeps the connection open, or closes it.
+pub fn peer_answering(answer: &'static [u8], closes: bool) -> u16 {
+    peer(move |mut connection| {
+        let mut buffer = [0; 64 * 1024];
+        // The client hangs up when it likes.
+        let _ = connection.read(&mut buffer);
+        let _ = connection.write_all(b"+PONG\r\n");
+        let _ = connection.read(&mut buffer);
+        let _ = connection.write_all(answer);
+        while !closes && connection.read(&mut buffer).is_ok_and(|size| size > 0) {}
+    })
+}
+
+/// The command-line program, built from what is there now.
+///
+/// # Panics
+///
+/// If it cannot be built.
+pub fn cli() -> &'static Path {
+    static CLI: OnceLock<PathBuf> = OnceLock::new();
+    CLI.get_or_init(|| {
+        let tests = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+        // <target>/<profile>/deps/<test>
+        let profile = tests.ancestors().nth(2).unwrap_or(Path::new("."));
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.args([
+            "build",
+            "--quiet",
+            "--package",
+            "session-memory-host",
+            "--bins",
+        ]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().is_ok_and(|status| status.success()),
+            "the program was not built"
+        );
+        profile.join("session-memory")
+    })
+}
+
+/// The command-line program with arguments, and none of the environment variables
+/// that it reads.
+pub fn cli_with<W: AsRef<str>>(arguments: &[W]) -> Command {
+    let mut command = Command::new(cli());
+    command
+        .args(arguments.iter().map(AsRef::as_ref))
+        .env_clear();
+    // Where the compiled component is kept.
+    for variable in ["HOME", "XDG_CACHE_HOME"] {
+        if let Some(value) = std::env::var_os(variable) {
+            command.env(variable, value);
+        }
+    }
+    command
+}
+
+/// Runs a command with this standard input.
+///
+/// # Panics
+///
+/// If it cannot be run.
+pub fn run(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{error}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not read may be gone by now.
+        let _ = stdin.write_all(input);
+    }
+    child
+        .wait_with_output()
+        .unwrap_or_else(|error| panic!("{error}"))
+}
