@@ -71,8 +71,8 @@ impl Client {
         &mut self,
         key: &str,
         limit: Option<u32>,
-        request: fn(&str, Window) -> Request,
-        answer: fn(&Replies, Option<u32>, Window) -> Result<Read<T>, Error>,
+        request: impl Fn(&str, Window) -> Request,
+        answer: impl Fn(&Replies, Option<u32>, Window) -> Result<Read<T>, Error>,
     ) -> Result<T, Error> {
         let deadline = self.deadline();
         let mut window = Window(limit);

@@ -1,5 +1,7 @@
 //! The whole of Session Memory against real Redis servers.
 
+#![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
+
 mod artifact;
 mod cli;
 mod contract;

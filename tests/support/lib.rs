@@ -1,5 +1,7 @@
 //! What the integration tests share: servers, peers that misbehave, and the
-//! command-line program.
+//! command-line program. Everything here panics when it cannot do what it is for.
+
+#![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -13,20 +15,13 @@ pub use xtask::resp::{Client, Value};
 pub use xtask::server::{Server, free_port};
 
 /// A server that keeps nothing on disk.
-///
-/// # Panics
-///
-/// With what to install, if there is no server program.
 pub fn server() -> Server {
     server_with(&[])
 }
 
 /// As [`server`], with more arguments on its command line.
-///
-/// # Panics
-///
-/// As [`server`].
 pub fn server_with(arguments: &[&str]) -> Server {
+    // What is missing is said by the error.
     Server::start(arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -43,56 +38,33 @@ pub fn builder(port: u16, options: Options) -> Builder {
 }
 
 /// A memory on a server.
-///
-/// # Panics
-///
-/// If it cannot be opened.
 pub async fn memory_with(server: &Server, options: Options) -> SessionMemory {
-    builder(server.port(), options)
-        .open()
-        .await
-        .unwrap_or_else(|error| panic!("{error:?}"))
+    builder(server.port(), options).open().await.unwrap()
 }
 
 /// As [`memory_with`], with default options.
-///
-/// # Panics
-///
-/// As [`memory_with`].
 pub async fn memory(server: &Server) -> SessionMemory {
     memory_with(server, Options::default()).await
 }
 
 /// Runs a command on a server.
-///
-/// # Panics
-///
-/// If the server cannot be reached or answers with an error.
 pub fn redis<W: AsRef<[u8]>>(server: &Server, words: &[W]) -> Value {
     let answer = server.client().and_then(|mut client| client.command(words));
-    match answer.unwrap_or_else(|error| panic!("{error}")) {
+    match answer.unwrap() {
         Value::Error(error) => panic!("{error}"),
         value => value,
     }
 }
 
 /// A bulk string reply.
-///
-/// # Panics
-///
-/// If it is none, or no text.
 pub fn text(value: Value) -> String {
     match value {
-        Value::Bulk(Some(bytes)) => String::from_utf8(bytes).unwrap_or_else(|e| panic!("{e}")),
+        Value::Bulk(Some(bytes)) => String::from_utf8(bytes).unwrap(),
         other => panic!("{other:?}"),
     }
 }
 
 /// A server with a user of the given name and rules, beside the default one.
-///
-/// # Panics
-///
-/// If the server does not take the rules.
 pub fn server_with_user(name: &str, rules: &str) -> Server {
     let server = server();
     let words: Vec<&str> = ["ACL", "SETUSER", name]
@@ -104,10 +76,6 @@ pub fn server_with_user(name: &str, rules: &str) -> Server {
 }
 
 /// The raw elements of a list.
-///
-/// # Panics
-///
-/// If it is no list of text.
 pub fn elements(server: &Server, key: &str) -> Vec<String> {
     let Value::Array(Some(elements)) = redis(server, &["LRANGE", key, "0", "-1"]) else {
         panic!("{key} is no list");
@@ -116,10 +84,6 @@ pub fn elements(server: &Server, key: &str) -> Vec<String> {
 }
 
 /// An integer reply.
-///
-/// # Panics
-///
-/// If it is none.
 pub fn integer(value: Value) -> i64 {
     match value {
         Value::Integer(integer) => integer,
@@ -128,10 +92,6 @@ pub fn integer(value: Value) -> i64 {
 }
 
 /// The variant and the text of the error that a call ended with.
-///
-/// # Panics
-///
-/// If it succeeded, or failed in the host.
 pub fn refusal<T>(result: Result<T, Error>) -> (&'static str, String) {
     match result {
         Ok(_) => panic!("it did not fail"),
@@ -141,10 +101,6 @@ pub fn refusal<T>(result: Result<T, Error>) -> (&'static str, String) {
 }
 
 /// The code that the server's error reply began with.
-///
-/// # Panics
-///
-/// If the call ended with anything else.
 pub fn server_code<T>(result: Result<T, Error>) -> String {
     match result {
         Err(Error::Memory(MemoryError::Server { code, .. })) => code,
@@ -155,17 +111,9 @@ pub fn server_code<T>(result: Result<T, Error>) -> String {
 
 /// Listens on a free port of 127.0.0.1 and hands each connection to `serve`, in a
 /// thread of its own, until the tests end. Answers the port.
-///
-/// # Panics
-///
-/// If there is no port.
 pub fn peer(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|error| panic!("{error}"));
-    let port = listener
-        .local_addr()
-        .unwrap_or_else(|error| panic!("{error}"))
-        .port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             let serve = serve.clone();
@@ -190,14 +138,10 @@ pub fn peer_answering(answer: &'static [u8], closes: bool) -> u16 {
 }
 
 /// The command-line program, built from what is there now.
-///
-/// # Panics
-///
-/// If it cannot be built.
 pub fn cli() -> &'static Path {
     static CLI: OnceLock<PathBuf> = OnceLock::new();
     CLI.get_or_init(|| {
-        let tests = std::env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+        let tests = std::env::current_exe().unwrap();
         // <target>/<profile>/deps/<test>
         let profile = tests.ancestors().nth(2).unwrap_or(Path::new("."));
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -238,22 +182,16 @@ pub fn cli_with<W: AsRef<str>>(arguments: &[W]) -> Command {
 }
 
 /// Runs a command with this standard input.
-///
-/// # Panics
-///
-/// If it cannot be run.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{error}"));
+        .unwrap();
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read may be gone by now.
         let _ = stdin.write_all(input);
     }
-    child
-        .wait_with_output()
-        .unwrap_or_else(|error| panic!("{error}"))
+    child.wait_with_output().unwrap()
 }
