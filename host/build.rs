@@ -17,7 +17,7 @@ fn main() -> Result<(), String> {
         "component",
         "rust-toolchain.toml",
         "wit",
-        "xtask/src",
+        "xtask/src/component.rs",
     ] {
         println!("cargo:rerun-if-changed={}", checkout.join(input).display());
     }

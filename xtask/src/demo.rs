@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use xtask::resp::{Client, Value};
 use xtask::server::Server;
@@ -28,7 +28,10 @@ pub fn run(cli: &Path) -> Result {
         }
     };
     // Of its own, so that nothing that is already there is touched.
-    let session = format!("demo-{}", process::id());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let session = format!("demo-{}-{}", process::id(), now.as_millis());
     let demo = Demo {
         cli,
         server: server.as_ref(),
@@ -88,11 +91,14 @@ impl Demo<'_> {
         self.show(&["exists", session])?;
         self.line("  ... 1.2 seconds later")?;
         thread::sleep(Duration::from_millis(1200));
-        self.show(&["exists", session])
+        match self.show(&["exists", session])?.as_str() {
+            "false\n" => Ok(()),
+            _ => Err("the session did not expire".to_owned()),
+        }
     }
 
-    /// Runs the program and shows what it prints.
-    fn show(&self, arguments: &[&str]) -> Result {
+    /// Runs the program, shows what it prints, and answers it.
+    fn show(&self, arguments: &[&str]) -> Result<String> {
         if interrupted() {
             return Err("interrupted".to_owned());
         }
@@ -113,7 +119,7 @@ impl Demo<'_> {
         if !output.status.success() {
             return Err(format!("session-memory {} failed", arguments[0]));
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn show_stored(&self, session: &str) -> Result {
@@ -173,20 +179,20 @@ impl Demo<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.cli);
         command.args(arguments).stdin(Stdio::null());
-        if let Some(server) = self.server {
-            let port = server.port().to_string();
+        // It is Redis that is shown, and all of a session that expires.
+        let changing = ["MEMORY_PROVIDER", "SESSION_TTL_POLICY", "MAX_MESSAGES"];
+        let changing = changing.iter().chain(match self.server {
             // The private server knows no user and no password.
-            for variable in [
-                "MEMORY_PROVIDER",
-                "REDIS_USERNAME",
-                "REDIS_PASSWORD",
-                "REDIS_DB",
-            ] {
-                command.env_remove(variable);
-            }
+            Some(_) => &["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"][..],
+            None => &[],
+        });
+        for variable in changing {
+            command.env_remove(variable);
+        }
+        if let Some(server) = self.server {
             command
                 .env("REDIS_HOST", "127.0.0.1")
-                .env("REDIS_PORT", port);
+                .env("REDIS_PORT", server.port().to_string());
         }
         command
     }

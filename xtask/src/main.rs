@@ -9,6 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
@@ -22,9 +25,11 @@ type Result<T = ()> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
     // Ctrl-C ends the programs that are run here; what comes after is to tidy up.
-    if let Err(error) = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)) {
-        eprintln!("xtask: {error}");
-        return ExitCode::FAILURE;
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)) {
+            eprintln!("xtask: {error}");
+            return ExitCode::FAILURE;
+        }
     }
     let mut arguments = env::args().skip(1);
     let command = arguments.next();
@@ -64,7 +69,7 @@ fn build() -> Result {
         .and_then(|()| fs::copy(&built, &component))
         .map_err(|error| format!("{}: {error}", component.display()))?;
     step("building the host; the first time this takes some minutes");
-    cargo(&["build", "--release", "--package", "session-memory-host"])?;
+    cargo(&["build", "--release", "--workspace"])?;
     for built in [&component, &cli()?] {
         let size = fs::metadata(built).map_err(|error| format!("{}: {error}", built.display()))?;
         step(&format!(
@@ -78,6 +83,7 @@ fn build() -> Result {
 
 fn test() -> Result {
     setup::target()?;
+    setup::checkers()?;
     setup::redis()?;
     step("checking the format");
     cargo(&["fmt", "--all", "--check"])?;
@@ -191,4 +197,4 @@ fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);

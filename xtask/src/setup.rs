@@ -23,6 +23,17 @@ pub fn target() -> Result {
         .map_err(|error| format!("{error}; install the target with `rustup target add {TARGET}`"))
 }
 
+/// Installs what checks format and lints, if it is missing.
+pub fn checkers() -> Result {
+    for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !succeeds("cargo", &[command, "--version"]) {
+            step(&format!("installing {component}"));
+            run(crate::command("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
 /// Installs a Redis server if there is none.
 pub fn redis() -> Result {
     if server::program().is_some() {
