@@ -1,15 +1,29 @@
--- Appends elements to a session and applies its time to live, as one atomic unit.
--- KEYS: the session. ARGV: ttl in seconds, policy, most elements to keep (0 is
--- all), the elements. Answers the length.
+-- Appends elements to a session, unless they are there already, and applies its
+-- time to live, as one atomic unit. KEYS: the session. ARGV: how many entries to
+-- look back, ttl in seconds, policy, most entries to keep (0 is all), the
+-- elements. Answers the length.
 --
 -- A script is not rolled back. So whatever may fail, fails before the push: what
 -- the user may not run, and a key of another type. The push is the first write
 -- where that is possible, since Redis checks maxmemory at the first one alone.
-local key, ttl, policy, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local key, back, ttl, policy = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local most, last = tonumber(ARGV[4]), ARGV[#ARGV]
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err and reply
 end
+
+-- They were pushed together, so the last one stands for all of them.
+local found = redis.pcall('LPOS', key, last, 'RANK', -1, 'MAXLEN', back)
+if failed(found) and found.err:find('Unknown Redis command', 1, true) then
+  -- Before Redis 6.0.6.
+  local tail = redis.pcall('LRANGE', key, -back, -1)
+  if failed(tail) then return tail end
+  found = false
+  for _, entry in ipairs(tail) do found = found or entry == last end
+end
+if failed(found) then return found end
+if found then return redis.pcall('LLEN', key) end
 
 local expires = policy == 'sliding'
 if policy == 'fixed' then
@@ -27,15 +41,14 @@ if redis.acl_check_cmd then
   end
 else
   -- Before Redis 7 the only way to ask is to run the command.
-  local reply = redis.pcall('LLEN', key)
-  if not failed(reply) and most > 0 then reply = redis.pcall('LTRIM', key, 0, -1) end
+  local reply = most > 0 and redis.pcall('LTRIM', key, 0, -1)
   if not failed(reply) and expires then reply = redis.pcall('EXPIRE', key, ttl) end
   if failed(reply) then return reply end
 end
 
 -- unpack() takes some thousand values at the most.
 local length
-for first = 4, #ARGV, 1000 do
+for first = 5, #ARGV, 1000 do
   length = redis.pcall('RPUSH', key, unpack(ARGV, first, math.min(first + 999, #ARGV)))
   if failed(length) then return length end
 end

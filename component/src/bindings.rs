@@ -9,6 +9,7 @@ use core::alloc::Layout;
 use core::cell::{RefCell, RefMut};
 
 use crate::in_memory::Sessions;
+use crate::random::Ids;
 
 wit_bindgen::generate!({
     world: "provider",
@@ -28,12 +29,18 @@ pub fn sessions() -> RefMut<'static, Sessions> {
     SESSIONS.0.borrow_mut()
 }
 
-struct Shared(RefCell<Sessions>);
+/// What makes the ids of all messages that the instance adds.
+pub fn ids() -> RefMut<'static, Ids> {
+    IDS.0.borrow_mut()
+}
+
+struct Shared<T>(RefCell<T>);
 
 // SAFETY: a component instance has one thread.
-unsafe impl Sync for Shared {}
+unsafe impl<T> Sync for Shared<T> {}
 
-static SESSIONS: Shared = Shared(RefCell::new(Sessions::new()));
+static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
+static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -21,7 +21,7 @@ pub fn monotonic() -> u64 {
 pub struct Deadline {
     at: u64,
     passed: Pollable,
-    /// Milliseconds that it was set to, for error texts.
+    /// How many milliseconds away it was, for error texts.
     pub milliseconds: u32,
 }
 
@@ -31,24 +31,21 @@ pub struct Passed;
 impl Deadline {
     /// In so many milliseconds.
     pub fn after(milliseconds: u32) -> Deadline {
-        Deadline::at(in_nanoseconds(milliseconds), milliseconds)
+        Deadline::from(monotonic(), u64::from(milliseconds) * NANOSECONDS)
     }
 
     /// The earlier one of this deadline and so many milliseconds from now.
     pub fn or_after(&self, milliseconds: u32) -> Deadline {
-        let at = in_nanoseconds(milliseconds);
-        if at < self.at {
-            Deadline::at(at, milliseconds)
-        } else {
-            Deadline::at(self.at, self.milliseconds)
-        }
+        let now = monotonic();
+        let left = self.at.saturating_sub(now);
+        Deadline::from(now, left.min(u64::from(milliseconds) * NANOSECONDS))
     }
 
     /// An equal share of the time that is left, for the first of so many tries.
     pub fn share(&self, tries: usize) -> Deadline {
         let now = monotonic();
         let left = self.at.saturating_sub(now);
-        Deadline::at(now + left / tries.max(1) as u64, self.milliseconds)
+        Deadline::from(now, left / tries.max(1) as u64)
     }
 
     /// Blocks until there is something to do for the owner of `ready`, or the
@@ -62,15 +59,31 @@ impl Deadline {
         }
     }
 
-    fn at(at: u64, milliseconds: u32) -> Deadline {
+    /// Waits for so many milliseconds. Without waiting it answers [`Passed`] if the
+    /// deadline would pass in the meantime.
+    pub fn pause(&self, milliseconds: u32) -> Result<(), Passed> {
+        let until = monotonic().saturating_add(u64::from(milliseconds) * NANOSECONDS);
+        if until >= self.at {
+            return Err(Passed);
+        }
+        monotonic_clock::subscribe_instant(until).block();
+        Ok(())
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(&self) -> bool {
+        monotonic() >= self.at
+    }
+
+    fn from(now: u64, left: u64) -> Deadline {
+        let at = now.saturating_add(left);
         Deadline {
             at,
             passed: monotonic_clock::subscribe_instant(at),
-            milliseconds,
+            milliseconds: left.div_ceil(NANOSECONDS) as u32,
         }
     }
 }
 
-fn in_nanoseconds(milliseconds: u32) -> u64 {
-    monotonic().saturating_add(u64::from(milliseconds) * 1_000_000)
-}
+/// Of a millisecond.
+const NANOSECONDS: u64 = 1_000_000;

@@ -3,12 +3,11 @@
 
 use alloc::string::String;
 use alloc::{format, vec::Vec};
-use core::net::IpAddr;
 
 use crate::clock::Deadline;
 use crate::error::{Error, Quoted};
 use crate::reply::{Progress, Replies, ReplyReader};
-use crate::session::Request;
+use crate::session::{Effect, Request};
 use crate::socket::{self, ConnectError, Socket, TransferError};
 
 /// A connection whose last exchange ended as it should.
@@ -21,17 +20,21 @@ impl Connection {
     pub fn open(host: &str, port: u16, deadline: &Deadline) -> Result<Connection, Error> {
         let addresses = socket::resolve(host, deadline)
             .map_err(|error| connect_error(error, &format!("{}", Quoted(host)), deadline))?;
-        let mut failures: Vec<(IpAddr, ConnectError)> = Vec::new();
+        let mut failures = Vec::new();
         let mut left = addresses.len();
         for address in addresses {
             // An address that swallows everything must leave time for the next.
-            match Socket::connect(address, port, &deadline.share(left)) {
+            let share = deadline.share(left);
+            match Socket::connect(address, port, &share) {
                 Ok(socket) => return Ok(Connection { socket }),
-                Err(error) => failures.push((address, error)),
+                Err(error) => {
+                    let address = socket::authority(&format!("{address}"), port);
+                    failures.push(connect_error(error, &address, &share));
+                }
             }
             left -= 1;
         }
-        Err(all_failed(failures, port, deadline))
+        Err(all_failed(failures))
     }
 
     /// Whether it can be used: the server has sent nothing that was not asked
@@ -41,58 +44,50 @@ impl Connection {
     }
 
     /// Sends a request and reads its replies. Only a connection that has nothing
-    /// left to say is handed back; any other is closed.
+    /// left to say is handed back; any other is closed. Of a server that hangs up
+    /// after an error reply, that reply is all there is.
     pub fn exchange(
         self,
         request: &Request,
         max_reply_bytes: u32,
         deadline: &Deadline,
-    ) -> Result<(Connection, Replies), Error> {
-        match transfer(&self.socket, request, max_reply_bytes, deadline) {
-            Ok(replies) => Ok((self, replies)),
-            Err(error) => {
-                self.socket.close();
-                Err(error)
-            }
+    ) -> Result<(Option<Connection>, Replies), Error> {
+        let mut reader = ReplyReader::new(request.commands.count(), max_reply_bytes);
+        let written = self.socket.write(request.commands.bytes(), deadline);
+        if let Err(TransferError::Timeout) = written {
+            return Err(failed(TransferError::Timeout, request, false, deadline));
         }
-    }
-
-    /// Closes a connection that is not to be used again.
-    pub fn close(self) {
-        self.socket.close();
+        // When the server has closed the connection, it may have said why before.
+        let mut size = FIRST_READ;
+        loop {
+            let bytes = match self.socket.read(size, deadline) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let failure = || failed(error, request, written.is_ok(), deadline);
+                    return Ok((None, reader.refusal().ok_or_else(failure)?));
+                }
+            };
+            let filled = bytes.len() == size;
+            let missing = match reader.push(bytes).map_err(|error| unfit(error, request))? {
+                Progress::Complete => return Ok((Some(self), reader.finish()?)),
+                Progress::Missing(missing) => missing,
+            };
+            // As long as more is there, nothing waits for the deadline.
+            if deadline.has_passed() {
+                return Err(failed(TransferError::Timeout, request, true, deadline));
+            }
+            // A host allocates as much as is asked for.
+            let wanted = if filled { 2 * size } else { size };
+            size = wanted.max(missing).min(LARGEST_READ);
+        }
     }
 }
 
-fn transfer(
-    socket: &Socket,
-    request: &Request,
-    max_reply_bytes: u32,
-    deadline: &Deadline,
-) -> Result<Replies, Error> {
-    let mut reader = ReplyReader::new(request.commands.count(), max_reply_bytes);
-    let written = socket.write(request.commands.bytes(), deadline);
-    if let Err(TransferError::Timeout) = written {
-        return Err(failed(TransferError::Timeout, request, false, deadline));
-    }
-    // When the server has closed the connection, it may have said why before.
-    let mut size = FIRST_READ;
-    loop {
-        let bytes = match socket.read(size, deadline) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let failure = || failed(error, request, written.is_ok(), deadline);
-                return Err(reader.refusal().unwrap_or_else(failure));
-            }
-        };
-        let filled = bytes.len() == size;
-        match reader.push(bytes)? {
-            Progress::Complete => return reader.finish(),
-            // A host allocates as much as is asked for.
-            Progress::Missing(missing) if filled => {
-                size = (2 * size).max(missing).min(LARGEST_READ)
-            }
-            Progress::Missing(missing) => size = size.max(missing).min(LARGEST_READ),
-        }
+/// No reply to a request that writes is large: one that is was not meant for it.
+fn unfit(error: Error, request: &Request) -> Error {
+    match error {
+        Error::LimitExceeded(text) if request.effect != Effect::Reads => Error::Protocol(text),
+        error => error,
     }
 }
 
@@ -103,28 +98,28 @@ fn failed(error: TransferError, request: &Request, sent: bool, deadline: &Deadli
         TransferError::Closed => String::from("the connection was lost"),
     };
     match error {
-        _ if sent && request.writes => Error::OutcomeUnknown(what + " after the request was sent"),
+        _ if sent && request.effect != Effect::Reads => {
+            Error::OutcomeUnknown(what + " after the request was sent")
+        }
         TransferError::Timeout => Error::Timeout(what),
         TransferError::Closed => Error::Unavailable(what),
     }
 }
 
-fn all_failed(failures: Vec<(IpAddr, ConnectError)>, port: u16, deadline: &Deadline) -> Error {
-    // One that timed out may come back, and one that was denied was not tried; so
-    // the reason that leaves the most hope is the one of them all.
-    let mut texts = Vec::new();
-    let mut all_denied = true;
-    let mut any_timeout = false;
-    for (address, error) in failures {
-        all_denied &= matches!(error, ConnectError::Denied);
-        any_timeout |= matches!(error, ConnectError::Timeout);
-        let address = socket::authority(&format!("{address}"), port);
-        texts.push(text_of(&error, &address, deadline));
-    }
+/// One error for all addresses: the one that leaves the most hope, since one that
+/// timed out may come back, and one that was denied was not tried.
+fn all_failed(failures: Vec<Error>) -> Error {
+    let texts: Vec<&str> = failures.iter().map(Error::text).collect();
     let text = texts.join("; ");
-    if any_timeout {
+    if failures
+        .iter()
+        .any(|error| matches!(error, Error::Timeout(_)))
+    {
         Error::Timeout(text)
-    } else if all_denied {
+    } else if failures
+        .iter()
+        .all(|error| matches!(error, Error::AccessDenied(_)))
+    {
         Error::AccessDenied(text)
     } else {
         Error::Unavailable(text)
@@ -132,19 +127,18 @@ fn all_failed(failures: Vec<(IpAddr, ConnectError)>, port: u16, deadline: &Deadl
 }
 
 fn connect_error(error: ConnectError, what: &str, deadline: &Deadline) -> Error {
-    let text = text_of(&error, what, deadline);
     match error {
-        ConnectError::Timeout => Error::Timeout(text),
-        ConnectError::Denied => Error::AccessDenied(text),
-        ConnectError::Failed(_) => Error::Unavailable(text),
-    }
-}
-
-fn text_of(error: &ConnectError, what: &str, deadline: &Deadline) -> String {
-    match error {
-        ConnectError::Timeout => format!("{what}: no answer within {} ms", deadline.milliseconds),
-        ConnectError::Denied => format!("{what}: the host does not allow this address"),
-        ConnectError::Failed(reason) => format!("{what}: {reason}"),
+        ConnectError::Timeout => Error::Timeout(format!(
+            "{what}: no answer within {} ms",
+            deadline.milliseconds
+        )),
+        ConnectError::Denied => {
+            Error::AccessDenied(format!("{what}: the host does not allow this address"))
+        }
+        ConnectError::Invalid => {
+            Error::InvalidArgument(format!("{what}: not a name and not an IP address"))
+        }
+        ConnectError::Failed(reason) => Error::Unavailable(format!("{what}: {reason}")),
     }
 }
 

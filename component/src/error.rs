@@ -41,6 +41,7 @@ impl Error {
     /// The error that a Redis error reply stands for. `text` is the reply without
     /// its leading `-` and its line end.
     pub fn from_reply(text: &str) -> Error {
+        let text = cause(text);
         let code = text.split(' ').next().unwrap_or_default();
         let is_code = !code.is_empty() && code.bytes().all(|b| b.is_ascii_uppercase());
         let shown = presentable(text);
@@ -56,6 +57,15 @@ impl Error {
                 code: if is_code { code } else { "ERR" }.to_owned(),
                 message: shown,
             },
+        }
+    }
+
+    /// Whether the server refused for a reason that may pass, before anything was
+    /// applied.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Error::Server { code, .. } => MAY_PASS.iter().any(|(passing, _)| passing == code),
+            _ => false,
         }
     }
 
@@ -121,7 +131,7 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {}
 
 /// Text of unknown origin for an error: in quotation marks, on one line, and no
-/// longer than [`MAX_SHOWN`] characters.
+/// longer than 200 characters.
 pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -145,12 +155,45 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// What may be shown of a server's error text. Redis repeats the arguments of a
-/// command that it does not know, and they hold passwords and messages.
-fn presentable(text: &str) -> String {
-    let end = text.find(ARGUMENTS).unwrap_or(text.len());
-    format!("{}", Shown(&text[..end]))
+/// The reply that says what happened, where Redis wraps it: "EXECABORT Transaction
+/// discarded because of: X", and of a script before Redis 7 "@user_script: 5: -X".
+fn cause(text: &str) -> &str {
+    if let Some((_, cause)) = text.split_once(" discarded because of: ") {
+        return cause;
+    }
+    let in_script = text
+        .strip_prefix("@user_script: ")
+        .and_then(|text| text.split_once(": "));
+    in_script.map_or(text, |(_, cause)| cause.strip_prefix('-').unwrap_or(cause))
 }
+
+/// What may be shown of a server's error text. Redis repeats the arguments of a
+/// command that it does not know, and they hold passwords and messages; so nothing
+/// is shown after a quotation mark in an error without a code of its own.
+fn presentable(text: &str) -> String {
+    let quote = if text.starts_with("ERR ") {
+        text.find(['\'', '"', '`'])
+    } else {
+        None
+    };
+    let end = quote.or(text.find(ARGUMENTS)).unwrap_or(text.len());
+    format!("{}", Shown(text[..end].trim_end_matches(['.', ' '])))
+}
+
+/// The error replies after which an operation is tried again on a new connection;
+/// every other one is final. "ERR max number of clients reached" is
+/// [`Error::Unavailable`], which is tried again as well.
+const MAY_PASS: [(&str, &str); 6] = [
+    ("LOADING", "the server reads its data from disk"),
+    ("BUSY", "a script runs for too long"),
+    ("TRYAGAIN", "a cluster moves the slot"),
+    ("CLUSTERDOWN", "a cluster has lost the slot's node"),
+    ("MASTERDOWN", "a replica has lost its primary"),
+    (
+        "READONLY",
+        "a failover made the primary a replica; the name may lead to the new one",
+    ),
+];
 
 const SCRIPT_DENIED: [&str; 2] = [
     "The user executing the script can't",
@@ -160,7 +203,7 @@ const SCRIPT_DENIED: [&str; 2] = [
 const ARGUMENTS: &str = ", with args beginning with";
 
 /// How many characters of a text of unknown origin an error shows.
-pub const MAX_SHOWN: usize = 200;
+const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -175,7 +218,7 @@ mod tests {
         for (reply, expected) in [
             (
                 "NOAUTH Authentication required.",
-                Error::AccessDenied("NOAUTH Authentication required.".to_owned()),
+                Error::AccessDenied("NOAUTH Authentication required".to_owned()),
             ),
             (
                 "WRONGPASS invalid username-password pair",
@@ -209,10 +252,39 @@ mod tests {
                 "OOM command not allowed",
                 server("OOM", "OOM command not allowed"),
             ),
+            (
+                "@user_script: 32: -READONLY You can't write against a read only replica.",
+                server(
+                    "READONLY",
+                    "READONLY You can't write against a read only replica",
+                ),
+            ),
+            (
+                "EXECABORT Transaction discarded because of: NOPERM no",
+                Error::AccessDenied("NOPERM no".to_owned()),
+            ),
             ("no code at all", server("ERR", "no code at all")),
             ("", server("ERR", "")),
         ] {
             assert_eq!(Error::from_reply(reply), expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_is_final() {
+        for (reply, expected) in [
+            ("LOADING Redis is loading the dataset in memory", true),
+            (
+                "READONLY You can't write against a read only replica.",
+                true,
+            ),
+            ("OOM command not allowed", false),
+            ("MISCONF Errors writing to the AOF file", false),
+            ("MOVED 866 127.0.0.1:7001", false),
+            ("ERR unknown command", false),
+            ("NOPERM no", false),
+        ] {
+            assert_eq!(Error::from_reply(reply).may_pass(), expected, "{reply}");
         }
     }
 
@@ -223,7 +295,7 @@ mod tests {
             Error::from_reply(reply),
             Error::Server {
                 code: "ERR".to_owned(),
-                message: "ERR unknown command 'AUTH'".to_owned(),
+                message: "ERR unknown command".to_owned(),
             }
         );
     }

@@ -9,10 +9,11 @@ use crate::bindings::contract::{memory, types};
 use crate::bindings::wasi::cli::environment::get_environment;
 use crate::bindings::{Component, sessions};
 use crate::client::Client;
-use crate::clock;
+use crate::clock::{self, Deadline};
 use crate::error::Error;
 use crate::message::{Message, NewMessage, Role};
-use crate::options::{Options, Password, Provider, Settings, TtlPolicy};
+use crate::options::{Delivery, Options, Password, Provider, Settings, TtlPolicy};
+use crate::random;
 use crate::session::History;
 
 impl memory::Guest for Component {
@@ -74,8 +75,8 @@ impl memory::GuestClient for Open {
         session_id: String,
         limit: Option<u32>,
     ) -> Result<Vec<types::Message>, types::Error> {
-        let get = |key: &str| match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().get(key, limit),
+        let get = |key: &str, deadline: &Deadline| match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().get(key, limit, deadline),
             Memory::InMemory => {
                 let now = clock::monotonic();
                 Ok(sessions()
@@ -92,16 +93,16 @@ impl memory::GuestClient for Open {
         session_id: String,
         limit: Option<u32>,
     ) -> Result<types::History, types::Error> {
-        let history = |key: &str| match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().history(key, limit),
+        let history = |key: &str, deadline: &Deadline| match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().history(key, limit, deadline),
             Memory::InMemory => sessions().history(&self.settings, key, limit, clock::monotonic()),
         };
         Ok(self.run("history of", &session_id, history)?.into())
     }
 
     fn clear(&self, session_id: String) -> Result<(), types::Error> {
-        self.run("clear", &session_id, |key| match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().clear(key),
+        self.run("clear", &session_id, |key, deadline| match &self.memory {
+            Memory::Redis(client) => client.borrow_mut().clear(key, deadline),
             Memory::InMemory => {
                 sessions().clear(key);
                 Ok(())
@@ -110,47 +111,76 @@ impl memory::GuestClient for Open {
     }
 
     fn exists(&self, session_id: String) -> Result<bool, types::Error> {
-        Ok(self.run("exists", &session_id, |key| self.length(key))? > 0)
+        Ok(self.run("exists", &session_id, |key, deadline| {
+            self.length(key, deadline)
+        })? > 0)
     }
 
     fn count(&self, session_id: String) -> Result<u32, types::Error> {
-        self.run("count", &session_id, |key| self.length(key))
+        self.run("count", &session_id, |key, deadline| {
+            self.length(key, deadline)
+        })
     }
 }
 
 impl Open {
     fn append(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
+        let deadline = self.deadline();
         let key = self.settings.key(session_id)?;
+        room_for(messages)?;
         let timestamp = clock::timestamp();
-        let elements: Vec<_> = messages
-            .iter()
-            .map(|message| message.encode(&timestamp, self.settings.max_message_bytes))
-            .collect::<Result<_, _>>()?;
+        let encode = |message: &NewMessage| {
+            let id = match self.settings.delivery {
+                Delivery::ExactlyOnce => Some(random::id()),
+                Delivery::AtMostOnce => None,
+            };
+            message.encode(&timestamp, id.as_deref(), self.settings.max_message_bytes)
+        };
+        let elements: Vec<_> = messages.iter().map(encode).collect::<Result<_, _>>()?;
         match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().append(&key, &elements),
-            Memory::InMemory if elements.is_empty() => self.length(&key),
+            Memory::Redis(client) => client.borrow_mut().append(&key, &elements, &deadline),
+            Memory::InMemory if elements.is_empty() => self.length(&key, &deadline),
             Memory::InMemory => {
                 Ok(sessions().append(&self.settings, &key, elements, clock::monotonic()))
             }
         }
     }
 
-    fn length(&self, key: &str) -> Result<u32, Error> {
+    fn length(&self, key: &str, deadline: &Deadline) -> Result<u32, Error> {
         match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().length(key),
+            Memory::Redis(client) => client.borrow_mut().length(key, deadline),
             Memory::InMemory => Ok(sessions().length(key, clock::monotonic())),
         }
+    }
+
+    /// An operation's time runs from when it is called.
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.settings.operation_timeout)
     }
 
     fn run<T>(
         &self,
         operation: &str,
         session_id: &str,
-        on_key: impl FnOnce(&str) -> Result<T, Error>,
+        on_key: impl FnOnce(&str, &Deadline) -> Result<T, Error>,
     ) -> Result<T, types::Error> {
-        let result = self.settings.key(session_id).and_then(|key| on_key(&key));
+        let deadline = self.deadline();
+        let key = self.settings.key(session_id);
+        let result = key.and_then(|key| on_key(&key, &deadline));
         result.map_err(|error| error.during(operation, session_id).into())
     }
+}
+
+/// Whether there is memory for the elements and the request: running out of it is
+/// a trap.
+fn room_for(messages: &[NewMessage]) -> Result<(), Error> {
+    let bytes = |message: &NewMessage| {
+        message.content.len() + message.metadata.as_ref().map_or(0, String::len)
+    };
+    let bytes: usize = messages.iter().map(bytes).sum();
+    Vec::<u8>::new()
+        .try_reserve_exact(bytes.saturating_mul(2))
+        .map_err(|_| Error::LimitExceeded("the messages take more memory than is left".into()))
 }
 
 impl From<types::Options> for Options {
@@ -170,6 +200,10 @@ impl From<types::Options> for Options {
                 types::TtlPolicy::Sliding => TtlPolicy::Sliding,
                 types::TtlPolicy::Fixed => TtlPolicy::Fixed,
                 types::TtlPolicy::None => TtlPolicy::None,
+            }),
+            delivery: options.delivery.map(|delivery| match delivery {
+                types::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
+                types::Delivery::AtMostOnce => Delivery::AtMostOnce,
             }),
             key_prefix: options.key_prefix,
             connect_timeout: options.connect_timeout,

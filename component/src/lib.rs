@@ -14,6 +14,7 @@
 //!     connection   write once, read until the replies are complete
 //!       socket     wasi:sockets
 //!       clock      wasi:clocks
+//!       random     wasi:random: ids of messages, jitter of waits
 //! ```
 //!
 //! The modules from [`error`] to [`in_memory`] are plain values in, plain values
@@ -45,5 +46,7 @@ mod clock;
 mod connection;
 #[cfg(target_family = "wasm")]
 mod export;
+#[cfg(target_family = "wasm")]
+mod random;
 #[cfg(target_family = "wasm")]
 mod socket;

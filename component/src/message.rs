@@ -2,6 +2,7 @@
 //!
 //! An element is what Python's `MemoryClient` writes: an object with the keys
 //! `role`, `content`, `timestamp` and, if there is any, `metadata`, in that order.
+//! An `id` comes last, if it has one.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -80,14 +81,20 @@ impl fmt::Debug for Message {
 }
 
 impl NewMessage {
-    /// The element for this message, written at `timestamp`.
+    /// The element for this message, written at `timestamp`, with an id if it is
+    /// to have one.
     ///
     /// # Errors
     ///
     /// [`Error::LimitExceeded`] if content and metadata have more than
     /// `max_bytes` bytes together, [`Error::InvalidArgument`] if the metadata is
     /// no JSON object.
-    pub fn encode(&self, timestamp: &str, max_bytes: u32) -> Result<Vec<u8>, Error> {
+    pub fn encode(
+        &self,
+        timestamp: &str,
+        id: Option<&str>,
+        max_bytes: u32,
+    ) -> Result<Vec<u8>, Error> {
         let bytes = self.content.len() + self.metadata.as_ref().map_or(0, String::len);
         if bytes as u64 > u64::from(max_bytes) {
             return Err(Error::LimitExceeded(format!(
@@ -100,6 +107,7 @@ impl NewMessage {
             content: &self.content,
             timestamp,
             metadata: self.metadata.as_deref().map(object).transpose()?,
+            id,
         };
         serde_json::to_vec(&element).map_err(|error| Error::Other(error.to_string()))
     }
@@ -147,6 +155,8 @@ struct Element<'a> {
     timestamp: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
 }
 
 fn object(metadata: &str) -> Result<&RawValue, Error> {
@@ -363,7 +373,9 @@ mod tests {
     }
 
     fn encode(message: &NewMessage) -> String {
-        let element = message.encode("2024-01-15T10:30:00", 1 << 20).unwrap();
+        let element = message
+            .encode("2024-01-15T10:30:00", None, 1 << 20)
+            .unwrap();
         String::from_utf8(element).unwrap()
     }
 
@@ -389,6 +401,20 @@ mod tests {
         ] {
             assert_eq!(encode(&message), expected);
         }
+    }
+
+    #[test]
+    fn an_id_comes_last() {
+        let message = new(Role::User, "", Some("{}"));
+        let element = message.encode("t", Some("a-1"), 10).unwrap();
+        assert_eq!(
+            String::from_utf8(element.clone()).unwrap(),
+            r#"{"role":"user","content":"","timestamp":"t","metadata":{},"id":"a-1"}"#
+        );
+        assert_eq!(
+            Message::decode(&element).unwrap().id.as_deref(),
+            Some("a-1")
+        );
     }
 
     #[test]
@@ -435,7 +461,7 @@ mod tests {
         ] {
             let message = new(Role::User, "", Some(metadata));
             assert_eq!(
-                message.encode("", 100),
+                message.encode("", None, 100),
                 Err(Error::InvalidArgument(expected.to_owned())),
                 "{metadata}"
             );
@@ -445,9 +471,9 @@ mod tests {
     #[test]
     fn content_and_metadata_count_towards_the_limit() {
         let message = new(Role::User, "é234", Some("{  }"));
-        assert!(message.encode("", 9).is_ok());
+        assert!(message.encode("", None, 9).is_ok());
         assert_eq!(
-            message.encode("", 8),
+            message.encode("", None, 8),
             Err(Error::LimitExceeded(
                 "the message has 9 bytes of content and metadata, allowed are 8 (max-message-bytes)"
                     .to_owned()

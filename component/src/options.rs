@@ -33,6 +33,9 @@ pub struct Options {
     /// When that life begins. `SESSION_TTL_POLICY` (`sliding`, `fixed` or
     /// `none`); default `sliding`.
     pub ttl_policy: Option<TtlPolicy>,
+    /// What is done about an append whose answer is lost. `MESSAGE_DELIVERY`
+    /// (`exactly-once` or `at-most-once`); default `exactly-once`.
+    pub delivery: Option<Delivery>,
     /// What precedes the session id in the key. `KEY_PREFIX`; default `session:`.
     pub key_prefix: Option<String>,
     /// Milliseconds, at least 1, for name lookup, connecting and authenticating.
@@ -95,6 +98,16 @@ pub enum TtlPolicy {
     None,
 }
 
+/// What is done about an append whose answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is sent again until its deadline, and is in the session once. Stored
+    /// messages carry an id.
+    ExactlyOnce,
+    /// It is never sent twice. Needs no scripting on the server.
+    AtMostOnce,
+}
+
 /// What holds for a client: every option with its value.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -114,6 +127,8 @@ pub struct Settings {
     pub session_ttl: u32,
     /// When `session_ttl` begins to count.
     pub ttl_policy: TtlPolicy,
+    /// What is done about an append whose answer is lost.
+    pub delivery: Delivery,
     /// What precedes the session id in the key.
     pub key_prefix: String,
     /// Milliseconds for name lookup, connect and handshake.
@@ -159,6 +174,7 @@ impl Settings {
                 .positive(&SESSION_TTL, given.session_ttl)?
                 .unwrap_or(3600),
             ttl_policy: from.choice(&TTL_POLICY, given.ttl_policy, &TTL_POLICIES)?,
+            delivery: from.choice(&DELIVERY, given.delivery, &DELIVERIES)?,
             key_prefix: from
                 .text(&KEY_PREFIX, given.key_prefix)
                 .unwrap_or_else(|| "session:".to_owned()),
@@ -193,7 +209,7 @@ impl Settings {
 }
 
 /// The environment variables that are read, and no others are.
-pub const VARIABLES: [&str; 14] = [
+pub const VARIABLES: [&str; 15] = [
     PROVIDER.variable,
     HOST.variable,
     PORT.variable,
@@ -202,6 +218,7 @@ pub const VARIABLES: [&str; 14] = [
     DB.variable,
     SESSION_TTL.variable,
     TTL_POLICY.variable,
+    DELIVERY.variable,
     KEY_PREFIX.variable,
     CONNECT_TIMEOUT.variable,
     OPERATION_TIMEOUT.variable,
@@ -237,6 +254,7 @@ const PASSWORD: Name = Name::new("password", "REDIS_PASSWORD");
 const DB: Name = Name::new("db", "REDIS_DB");
 const SESSION_TTL: Name = Name::new("session-ttl", "SESSION_TTL");
 const TTL_POLICY: Name = Name::new("ttl-policy", "SESSION_TTL_POLICY");
+const DELIVERY: Name = Name::new("delivery", "MESSAGE_DELIVERY");
 const KEY_PREFIX: Name = Name::new("key-prefix", "KEY_PREFIX");
 const CONNECT_TIMEOUT: Name = Name::new("connect-timeout", "CONNECT_TIMEOUT_MS");
 const OPERATION_TIMEOUT: Name = Name::new("operation-timeout", "OPERATION_TIMEOUT_MS");
@@ -255,6 +273,11 @@ const TTL_POLICIES: Choices<TtlPolicy, 3> = [
     ("sliding", TtlPolicy::Sliding),
     ("fixed", TtlPolicy::Fixed),
     ("none", TtlPolicy::None),
+];
+
+const DELIVERIES: Choices<Delivery, 2> = [
+    ("exactly-once", Delivery::ExactlyOnce),
+    ("at-most-once", Delivery::AtMostOnce),
 ];
 
 struct Environment<'a>(&'a [(String, String)]);
@@ -365,6 +388,7 @@ mod tests {
         assert_eq!(settings.db, 0);
         assert_eq!(settings.session_ttl, 3600);
         assert_eq!(settings.ttl_policy, TtlPolicy::Sliding);
+        assert_eq!(settings.delivery, Delivery::ExactlyOnce);
         assert_eq!(settings.key_prefix, "session:");
         assert_eq!(settings.connect_timeout, 5000);
         assert_eq!(settings.operation_timeout, 5000);
@@ -384,6 +408,7 @@ mod tests {
             ("REDIS_DB", "2"),
             ("SESSION_TTL", "3"),
             ("SESSION_TTL_POLICY", "fixed"),
+            ("MESSAGE_DELIVERY", "at-most-once"),
             ("KEY_PREFIX", ""),
             ("CONNECT_TIMEOUT_MS", "4"),
             ("OPERATION_TIMEOUT_MS", "5"),
@@ -401,6 +426,7 @@ mod tests {
         assert_eq!(settings.db, 2);
         assert_eq!(settings.session_ttl, 3);
         assert_eq!(settings.ttl_policy, TtlPolicy::Fixed);
+        assert_eq!(settings.delivery, Delivery::AtMostOnce);
         assert_eq!(settings.key_prefix, "");
         assert_eq!(settings.connect_timeout, 4);
         assert_eq!(settings.operation_timeout, 5);

@@ -31,7 +31,7 @@ pub struct ReplyReader {
     /// End of the first reply, once it is complete.
     first_end: Option<usize>,
     elements: usize,
-    max_bytes: usize,
+    max_bytes: u32,
 }
 
 /// What a reader needs next.
@@ -45,7 +45,7 @@ pub enum Progress {
 
 impl ReplyReader {
     /// A reader of so many replies, which together may cost `max_bytes`: the
-    /// bytes on the wire, and [`ELEMENT_COST`] for every element of an array.
+    /// bytes on the wire, and 32 for every element of an array.
     pub fn new(replies: usize, max_bytes: u32) -> ReplyReader {
         let mut missing = [0; MAX_DEPTH + 1];
         missing[0] = replies;
@@ -57,7 +57,7 @@ impl ReplyReader {
             depth: 0,
             first_end: None,
             elements: 0,
-            max_bytes: max_bytes as usize,
+            max_bytes,
         }
     }
 
@@ -90,15 +90,12 @@ impl ReplyReader {
         Replies::decode(self.buffer)
     }
 
-    /// If the server has already answered with an error, that error: a server
-    /// that will not serve says why before it hangs up.
-    pub fn refusal(&self) -> Option<Error> {
+    /// If the server has already answered with an error, that reply: a server that
+    /// will not serve says why before it hangs up.
+    pub fn refusal(&self) -> Option<Replies> {
         let first = self.buffer.get(..self.first_end?)?;
-        Replies::decode(first.to_owned())
-            .ok()?
-            .iter()
-            .next()?
-            .error()
+        let replies = Replies::decode(first.to_owned()).ok()?;
+        replies.last().is_err().then_some(replies)
     }
 
     fn scan(&mut self) -> Result<Progress, Error> {
@@ -125,7 +122,7 @@ impl ReplyReader {
                         let end = (line_end + 2).saturating_add(length).saturating_add(2);
                         self.check_cost(end)?;
                         if end > self.buffer.len() {
-                            return self.wait_for(end);
+                            return Ok(Progress::Missing(end - self.buffer.len()));
                         }
                         if self.buffer[end - 2..end] != *b"\r\n" {
                             return Err(protocol("a bulk string is longer than announced"));
@@ -193,16 +190,10 @@ impl ReplyReader {
         }
     }
 
-    fn wait_for(&mut self, end: usize) -> Result<Progress, Error> {
-        Ok(Progress::Missing(end - self.buffer.len()))
-    }
-
     fn check_cost(&self, end: usize) -> Result<(), Error> {
-        let cost = self
-            .elements
-            .saturating_mul(ELEMENT_COST)
-            .saturating_add(end);
-        if cost > self.max_bytes {
+        // In 64 bits, since a limit may be all that 32 hold.
+        let cost = self.elements as u64 * ELEMENT_COST + end as u64;
+        if end == usize::MAX || cost > u64::from(self.max_bytes) {
             return Err(Error::LimitExceeded(format!(
                 "the reply is larger than {} bytes (max-reply-bytes)",
                 self.max_bytes
@@ -381,7 +372,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_LINE: usize = 64 * 1024;
 /// Bytes that an element of an array counts for beyond those on the wire: it
 /// takes as much to hold it.
-pub const ELEMENT_COST: usize = 32;
+const ELEMENT_COST: u64 = 32;
 
 #[cfg(test)]
 mod tests {
@@ -580,16 +571,13 @@ mod tests {
         reader
             .push(b"-ERR max number of clients reached\r\n".to_vec())
             .unwrap();
-        assert_eq!(
-            reader.refusal(),
-            Some(Error::Unavailable(
-                "ERR max number of clients reached".to_owned()
-            ))
-        );
+        let refusal = reader.refusal().and_then(|replies| replies.last().err());
+        let expected = Error::Unavailable("ERR max number of clients reached".to_owned());
+        assert_eq!(refusal, Some(expected));
 
         let mut reader = ReplyReader::new(3, MAX);
         reader.push(b"+OK\r\n-ERR".to_vec()).unwrap();
-        assert_eq!(reader.refusal(), None);
+        assert!(reader.refusal().is_none());
     }
 
     #[test]

@@ -8,16 +8,26 @@ use alloc::vec::Vec;
 use crate::command::{Commands, decimal};
 use crate::error::Error;
 use crate::message::Message;
-use crate::options::{Password, Settings, TtlPolicy};
+use crate::options::{Delivery, Password, Settings, TtlPolicy};
 use crate::reply::{Replies, Reply};
 
 /// What is sent to the server for an operation.
 pub struct Request {
     /// The commands, sent in one write.
     pub commands: Commands,
-    /// Whether executing them changes anything: whether it matters that they may
-    /// have been executed when no reply comes.
-    pub writes: bool,
+    /// What it comes to when they are executed and no reply comes.
+    pub effect: Effect,
+}
+
+/// What a request does on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    Reads,
+    /// A change that is the same whether it is executed once or more often.
+    WritesAgain,
+    /// A change that must not be executed twice.
+    WritesOnce,
 }
 
 /// A session's messages and what is known of the session, all of one moment.
@@ -55,10 +65,16 @@ pub fn handshake(settings: &Settings) -> Request {
     if settings.db != 0 {
         commands.push(&[b"SELECT", &decimal(settings.db.into())]);
     }
+    if settings.delivery == Delivery::AtMostOnce {
+        // Whether this user may run them: without MULTI, what follows it would be
+        // executed at once.
+        commands.push(&[b"MULTI"]);
+        commands.push(&[b"EXEC"]);
+    }
     commands.push(&[b"PING"]);
     Request {
         commands,
-        writes: false,
+        effect: Effect::Reads,
     }
 }
 
@@ -77,10 +93,18 @@ pub fn handshake_done(replies: &Replies, settings: &Settings) -> Result<(), Erro
             // Whatever a server says against AUTH is a matter of access: "ERR
             // invalid password" and "ERR Client sent AUTH, but no password is
             // set" before Redis 6, "ERR AUTH <password> called without any
-            // password configured" since.
+            // password configured" since. Nothing of it is shown: it may hold the
+            // password.
+            Error::AccessDenied(_) => {
+                Error::AccessDenied("the server does not accept the credentials".to_owned())
+            }
             Error::Server { code, .. } if code == "ERR" => {
                 Error::AccessDenied("the server does not accept the credentials".to_owned())
             }
+            Error::Server { code, .. } => Error::Server {
+                message: code.clone(),
+                code,
+            },
             error => error,
         });
     }
@@ -95,14 +119,20 @@ pub fn handshake_done(replies: &Replies, settings: &Settings) -> Result<(), Erro
             error => error,
         });
     }
-    match replies.next().map(Reply::simple_string) {
+    let mut last = None;
+    for reply in replies {
+        if let Some(error) = reply.error() {
+            return Err(error);
+        }
+        last = Some(reply);
+    }
+    match last.map(Reply::simple_string) {
         Some(Ok(b"PONG")) => Ok(()),
-        Some(Err(error)) => Err(error),
         _ => Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
     }
 }
 
-// add, add-all: one script, by its digest or in full.
+// add, add-all, exactly once: one script, by its digest or in full.
 
 /// How the server is told what script to run.
 #[derive(Clone, Copy)]
@@ -122,7 +152,8 @@ pub enum Appended {
     ScriptUnknown,
 }
 
-/// Appends elements, trims the session and applies its time to live.
+/// Appends elements unless the session ends with them already, trims it and applies
+/// its time to live.
 pub fn append(settings: &Settings, key: &str, elements: &[Vec<u8>], script: Script) -> Request {
     let (name, body) = match script {
         Script::Cached => (&b"EVALSHA"[..], APPEND_SHA1),
@@ -135,12 +166,14 @@ pub fn append(settings: &Settings, key: &str, elements: &[Vec<u8>], script: Scri
     };
     let ttl = decimal(settings.session_ttl.into());
     let most = decimal(settings.max_messages.unwrap_or(0).into());
-    let mut words = Vec::with_capacity(7 + elements.len());
+    let back = decimal(LOOK_BACK);
+    let mut words = Vec::with_capacity(8 + elements.len());
     words.extend_from_slice(&[
         name,
         body.as_bytes(),
         b"1",
         key.as_bytes(),
+        &back,
         &ttl,
         policy,
         &most,
@@ -150,7 +183,7 @@ pub fn append(settings: &Settings, key: &str, elements: &[Vec<u8>], script: Scri
     commands.push(&words);
     Request {
         commands,
-        writes: true,
+        effect: Effect::WritesAgain,
     }
 }
 
@@ -167,9 +200,100 @@ pub fn appended(replies: &Replies) -> Result<Appended, Error> {
     }
 }
 
+/// Entries at the end of a session among which an append looks for its own: so many
+/// may others have added between a try whose reply was lost and the next.
+const LOOK_BACK: u64 = 64;
+
 /// The script. Its digest is what EVALSHA knows it by, and a test compares them.
 const APPEND: &str = include_str!("append.lua");
-const APPEND_SHA1: &str = "be1c1378d776545ea2c3213f52be68e9ee343a4d";
+const APPEND_SHA1: &str = "08ce0a8ab3041e2bffb4fde0a2f0eb66e9a6391f";
+
+// add, add-all, at most once: a transaction.
+
+/// The answer to a [`transaction`].
+pub enum Transacted {
+    /// The session holds so many entries now.
+    Length(u32),
+    /// The key is of another type. The transaction went on after that all the same
+    /// and gave it an expiry, which this request takes back.
+    Foreign(Error, Request),
+}
+
+/// Appends elements, trims the session and applies its time to live.
+pub fn transaction(settings: &Settings, key: &str, elements: &[Vec<u8>]) -> Request {
+    let key = key.as_bytes();
+    let ttl = decimal(settings.session_ttl.into());
+    let mut commands = Commands::default();
+    commands.push(&[b"MULTI"]);
+    commands.push(&[b"PTTL", key]);
+    let mut words = Vec::with_capacity(2 + elements.len());
+    words.extend_from_slice(&[&b"RPUSH"[..], key]);
+    words.extend(elements.iter().map(Vec::as_slice));
+    commands.push(&words);
+    if let Some(most) = settings.max_messages {
+        commands.push(&[b"LTRIM", key, &from_the_end(most), b"-1"]);
+    }
+    match settings.ttl_policy {
+        TtlPolicy::Sliding => commands.push(&[b"EXPIRE", key, &ttl]),
+        TtlPolicy::Fixed => commands.push(&[b"EXPIRE", key, &ttl, b"NX"]),
+        TtlPolicy::None => {}
+    }
+    commands.push(&[b"EXEC"]);
+    Request {
+        commands,
+        effect: Effect::WritesOnce,
+    }
+}
+
+/// Reads the answer to [`transaction`].
+///
+/// # Errors
+///
+/// The error that was replied, or [`Error::Protocol`].
+pub fn transacted(replies: &Replies, settings: &Settings, key: &str) -> Result<Transacted, Error> {
+    let mut outcomes = replies.iter();
+    if let Some(error) = outcomes.next().and_then(Reply::error)
+        && outcomes
+            .nth(1)
+            .is_some_and(|pushed| pushed.error().is_none())
+    {
+        // A user may lose the permission between the handshake and now.
+        return Err(Error::OutcomeUnknown(format!(
+            "the messages may be without their time to live: {error}"
+        )));
+    }
+    let mut results = replies.last()?.array()?;
+    let (Some(ttl), Some(length)) = (results.next(), results.next()) else {
+        return Err(Error::Protocol("the reply to EXEC is too short".to_owned()));
+    };
+    match count(length) {
+        Ok(length) => {
+            if let Some(error) = results.find_map(Reply::error) {
+                return Err(error);
+            }
+            Ok(Transacted::Length(
+                settings
+                    .max_messages
+                    .map_or(length, |most| length.min(most)),
+            ))
+        }
+        Err(error @ Error::WrongType(_)) => {
+            let mut commands = Commands::default();
+            match u64::try_from(ttl.integer()?) {
+                Ok(ttl) => commands.push(&[b"PEXPIRE", key.as_bytes(), &decimal(ttl)]),
+                Err(_) => commands.push(&[b"PERSIST", key.as_bytes()]),
+            }
+            Ok(Transacted::Foreign(
+                error,
+                Request {
+                    commands,
+                    effect: Effect::WritesAgain,
+                },
+            ))
+        }
+        Err(error) => Err(error),
+    }
+}
 
 // get, history: LRANGE, for a history together with LLEN and TTL.
 
@@ -199,7 +323,7 @@ pub fn get(key: &str, window: Window) -> Request {
     push_range(&mut commands, key, window);
     Request {
         commands,
-        writes: false,
+        effect: Effect::Reads,
     }
 }
 
@@ -230,7 +354,7 @@ pub fn history(key: &str, window: Window) -> Request {
     commands.push(&[b"EXEC"]);
     Request {
         commands,
-        writes: false,
+        effect: Effect::Reads,
     }
 }
 
@@ -299,11 +423,13 @@ fn push_range(commands: &mut Commands, key: &str, window: Window) {
         None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
         // An empty range; from -0 would be from the beginning.
         Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
-        Some(entries) => {
-            let from = [b"-", &decimal(entries.into())[..]].concat();
-            commands.push(&[b"LRANGE", key, &from, b"-1"]);
-        }
+        Some(entries) => commands.push(&[b"LRANGE", key, &from_the_end(entries), b"-1"]),
     }
+}
+
+/// The index of the entry that so many entries from the end begin with.
+fn from_the_end(entries: u32) -> Vec<u8> {
+    [b"-", &decimal(entries.into())[..]].concat()
 }
 
 fn range(
@@ -335,7 +461,7 @@ pub fn clear(key: &str) -> Request {
     commands.push(&[b"LTRIM", key.as_bytes(), b"1", b"0"]);
     Request {
         commands,
-        writes: true,
+        effect: Effect::WritesAgain,
     }
 }
 
@@ -357,7 +483,7 @@ pub fn length(key: &str) -> Request {
     commands.push(&[b"LLEN", key.as_bytes()]);
     Request {
         commands,
-        writes: false,
+        effect: Effect::Reads,
     }
 }
 
@@ -382,7 +508,7 @@ mod tests {
     use crate::options::Options;
     use crate::reply::{Progress, ReplyReader};
     use alloc::string::String;
-    use sha1::{Digest, Sha1};
+    use sha1_smol::Sha1;
 
     fn settings(given: Options) -> Settings {
         Settings::resolve(given, &[]).unwrap()
@@ -410,9 +536,7 @@ mod tests {
 
     #[test]
     fn the_digest_is_that_of_the_script() {
-        let digest = Sha1::digest(APPEND);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(APPEND_SHA1, digest);
+        assert_eq!(APPEND_SHA1, Sha1::from(APPEND).digest().to_string());
     }
 
     #[test]
@@ -451,7 +575,9 @@ mod tests {
             ("+OK\r\n+OK\r\n+PONG\r\n", Ok(())),
             (
                 "-WRONGPASS invalid\r\n-NOAUTH a\r\n-NOAUTH b\r\n",
-                Err(Error::AccessDenied("WRONGPASS invalid".to_owned())),
+                Err(Error::AccessDenied(
+                    "the server does not accept the credentials".to_owned(),
+                )),
             ),
             (
                 "-ERR AUTH <password> called without any password configured\r\n+OK\r\n+PONG\r\n",
@@ -490,7 +616,7 @@ mod tests {
     fn an_append_is_one_command() {
         let elements = [b"a".to_vec(), b"b".to_vec()];
         for (given, expected) in [
-            (Options::default(), "1 session:s 3600 sliding 0 a b\n"),
+            (Options::default(), "1 session:s 64 3600 sliding 0 a b\n"),
             (
                 Options {
                     ttl_policy: Some(TtlPolicy::Fixed),
@@ -498,7 +624,7 @@ mod tests {
                     max_messages: Some(5),
                     ..Options::default()
                 },
-                "1 session:s 60 fixed 5 a b\n",
+                "1 session:s 64 60 fixed 5 a b\n",
             ),
         ] {
             let settings = settings(given);
@@ -531,6 +657,85 @@ mod tests {
             ),
         ] {
             assert_eq!(appended(&replies(1, answer.as_bytes())), expected);
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_sent_whole() {
+        let elements = [b"a".to_vec(), b"b".to_vec()];
+        for (ttl_policy, max_messages, expected) in [
+            (
+                TtlPolicy::Sliding,
+                None,
+                "MULTI\nPTTL k\nRPUSH k a b\nEXPIRE k 3600\nEXEC\n",
+            ),
+            (
+                TtlPolicy::Fixed,
+                Some(5),
+                "MULTI\nPTTL k\nRPUSH k a b\nLTRIM k -5 -1\nEXPIRE k 3600 NX\nEXEC\n",
+            ),
+            (TtlPolicy::None, None, "MULTI\nPTTL k\nRPUSH k a b\nEXEC\n"),
+        ] {
+            let settings = settings(Options {
+                ttl_policy: Some(ttl_policy),
+                max_messages,
+                ..Options::default()
+            });
+            let request = transaction(&settings, "k", &elements);
+            assert_eq!(sent(&request), expected);
+            assert_eq!(request.effect, Effect::WritesOnce);
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_transaction() {
+        const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
+        let settings = settings(Options {
+            max_messages: Some(5),
+            ..Options::default()
+        });
+        let answer = |answer: &str| transacted(&replies(5, answer.as_bytes()), &settings, "k");
+        for (results, expected) in [
+            ("*3\r\n:-2\r\n:3\r\n:1\r\n", 3),
+            ("*3\r\n:9\r\n:6\r\n:1\r\n", 5),
+        ] {
+            let Ok(Transacted::Length(length)) = answer(&format!("{QUEUED}{results}")) else {
+                panic!("{results}");
+            };
+            assert_eq!(length, expected);
+        }
+        for (ttl, expected) in [("-1", "PERSIST k\n"), ("1500", "PEXPIRE k 1500\n")] {
+            let results = format!("{QUEUED}*3\r\n:{ttl}\r\n-WRONGTYPE x\r\n:1\r\n");
+            let Ok(Transacted::Foreign(error, undo)) = answer(&results) else {
+                panic!("{results}");
+            };
+            assert_eq!(error, Error::WrongType("WRONGTYPE x".to_owned()));
+            assert_eq!(sent(&undo), expected);
+        }
+        for (text, expected) in [
+            (
+                "+OK\r\n+QUEUED\r\n-OOM x\r\n+QUEUED\r\n-EXECABORT y\r\n",
+                Error::Server {
+                    code: "OOM".to_owned(),
+                    message: "OOM x".to_owned(),
+                },
+            ),
+            (
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n:1\r\n",
+                Error::Protocol("the reply to EXEC is too short".to_owned()),
+            ),
+            (
+                "-NOPERM x\r\n:-2\r\n-NOPERM y\r\n:0\r\n-ERR EXEC without MULTI\r\n",
+                Error::AccessDenied("NOPERM x".to_owned()),
+            ),
+            (
+                "-NOPERM x\r\n:-2\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n",
+                Error::OutcomeUnknown(
+                    "the messages may be without their time to live: NOPERM x".to_owned(),
+                ),
+            ),
+        ] {
+            assert_eq!(answer(text).err(), Some(expected));
         }
     }
 

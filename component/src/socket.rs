@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use crate::bindings::wasi::io::poll::Pollable;
 use crate::bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
@@ -22,6 +22,8 @@ pub enum ConnectError {
     Timeout,
     /// The host does not allow it.
     Denied,
+    /// It is no name and no address.
+    Invalid,
     /// Anything else.
     Failed(&'static str),
 }
@@ -38,7 +40,8 @@ pub enum TransferError {
 /// is looked up then.
 pub fn resolve(host: &str, deadline: &Deadline) -> Result<Vec<IpAddr>, ConnectError> {
     if let Ok(address) = host.parse() {
-        return Ok(Vec::from([address]));
+        let address: IpAddr = address;
+        return Ok(Vec::from([address.to_canonical()]));
     }
     let found = resolve_addresses(&instance_network(), host)?;
     let ready = found.subscribe();
@@ -54,14 +57,32 @@ pub fn resolve(host: &str, deadline: &Deadline) -> Result<Vec<IpAddr>, ConnectEr
     }
 }
 
-/// A connected socket.
+/// A connected socket. Dropping it closes it, whatever state it is in.
 pub struct Socket {
+    /// Taken by drop alone.
+    handles: Option<Handles>,
+}
+
+struct Handles {
     // Fields are dropped in this order, and children must go before parents.
     readable: Pollable,
     writable: Pollable,
     input: InputStream,
     output: OutputStream,
     _socket: TcpSocket,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Dropping a stream with a write under way blocks until the peer takes the
+        // bytes, which may be never. Such a socket is left to the host, which
+        // closes it with the instance.
+        if let Some(handles) = self.handles.take()
+            && matches!(handles.output.check_write(), Ok(0))
+        {
+            core::mem::forget(handles);
+        }
+    }
 }
 
 impl Socket {
@@ -84,58 +105,63 @@ impl Socket {
         };
         drop(connected);
         Ok(Socket {
-            readable: input.subscribe(),
-            writable: output.subscribe(),
-            input,
-            output,
-            _socket: socket,
+            handles: Some(Handles {
+                readable: input.subscribe(),
+                writable: output.subscribe(),
+                input,
+                output,
+                _socket: socket,
+            }),
         })
     }
 
     /// Hands all bytes over to the host. As long as the last one has not been
     /// handed over, the peer cannot have them all.
     pub fn write(&self, mut bytes: &[u8], deadline: &Deadline) -> Result<(), TransferError> {
+        let Handles {
+            output, writable, ..
+        } = self.handles();
         while !bytes.is_empty() {
             // A write beyond what is permitted traps.
-            let permitted = self.output.check_write()?;
+            let permitted = output.check_write()?;
             if permitted == 0 {
-                deadline.wait(&self.writable)?;
+                deadline.wait(writable)?;
                 continue;
             }
             let size = usize::try_from(permitted)
                 .unwrap_or(usize::MAX)
                 .min(bytes.len());
             let (now, later) = bytes.split_at(size);
-            self.output.write(now)?;
+            output.write(now)?;
             bytes = later;
+            if !bytes.is_empty() && deadline.has_passed() {
+                return Err(TransferError::Timeout);
+            }
         }
         Ok(())
     }
 
     /// Reads what is there, at least one byte and at most `size`.
     pub fn read(&self, size: usize, deadline: &Deadline) -> Result<Vec<u8>, TransferError> {
+        let Handles {
+            input, readable, ..
+        } = self.handles();
         loop {
-            let bytes = self.input.read(size as u64)?;
+            let bytes = input.read(size as u64)?;
             if !bytes.is_empty() {
                 return Ok(bytes);
             }
-            deadline.wait(&self.readable)?;
+            deadline.wait(readable)?;
         }
     }
 
     /// Whether nothing has come since the last read, not even the end.
     pub fn is_quiet(&self) -> bool {
-        matches!(self.input.read(1).as_deref(), Ok([]))
+        matches!(self.handles().input.read(1).as_deref(), Ok([]))
     }
 
-    /// Closes the connection, whatever state it is in.
-    pub fn close(self) {
-        // Dropping a stream with a write under way blocks until the peer takes the
-        // bytes, which may be never. Such a socket is left to the host, which
-        // closes it with the instance.
-        if matches!(self.output.check_write(), Ok(0)) {
-            core::mem::forget(self);
-        }
+    fn handles(&self) -> &Handles {
+        self.handles.as_ref().expect("only drop takes them")
     }
 }
 
@@ -174,6 +200,7 @@ impl From<ErrorCode> for ConnectError {
         match code {
             ErrorCode::AccessDenied => ConnectError::Denied,
             ErrorCode::Timeout => ConnectError::Timeout,
+            ErrorCode::InvalidArgument => ConnectError::Invalid,
             ErrorCode::ConnectionRefused => ConnectError::Failed("connection refused"),
             ErrorCode::ConnectionReset | ErrorCode::ConnectionAborted => {
                 ConnectError::Failed("connection lost")
@@ -182,7 +209,6 @@ impl From<ErrorCode> for ConnectError {
             ErrorCode::NotSupported => ConnectError::Failed("address family not supported"),
             ErrorCode::NewSocketLimit => ConnectError::Failed("no socket left"),
             ErrorCode::NameUnresolvable => ConnectError::Failed("name not found"),
-            ErrorCode::InvalidArgument => ConnectError::Failed("not a valid name or address"),
             ErrorCode::TemporaryResolverFailure | ErrorCode::PermanentResolverFailure => {
                 ConnectError::Failed("name lookup failed")
             }
@@ -211,7 +237,7 @@ impl From<StreamError> for TransferError {
 
 /// `host:port` as it is written, an IPv6 address in brackets.
 pub fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') {
+    if host.parse::<Ipv6Addr>().is_ok() {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")

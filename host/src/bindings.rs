@@ -4,7 +4,7 @@
 
 use session_memory::error::Error as MemoryError;
 use session_memory::message::{Message, NewMessage, Role};
-use session_memory::options::{Options, Password, Provider as ProviderOption, TtlPolicy};
+use session_memory::options::{Delivery, Options, Password, Provider as ProviderOption, TtlPolicy};
 use session_memory::session::History;
 
 wasmtime::component::bindgen!({
@@ -44,6 +44,10 @@ impl From<&Options> for types::Options {
                 TtlPolicy::Sliding => types::TtlPolicy::Sliding,
                 TtlPolicy::Fixed => types::TtlPolicy::Fixed,
                 TtlPolicy::None => types::TtlPolicy::None,
+            }),
+            delivery: options.delivery.map(|delivery| match delivery {
+                Delivery::ExactlyOnce => types::Delivery::ExactlyOnce,
+                Delivery::AtMostOnce => types::Delivery::AtMostOnce,
             }),
             key_prefix: options.key_prefix.clone(),
             connect_timeout: options.connect_timeout,

@@ -37,20 +37,24 @@
 //! [`MemoryError::OutcomeUnknown`], and after [`Error::Component`] from an
 //! operation that writes, a message may or may not have been stored.
 //!
+//! With [`Delivery::ExactlyOnce`], the default, the component tries an append again
+//! until its deadline when the connection is lost, and stores the message once.
+//!
 //! # The sandbox
 //!
 //! What the component may do is settled when a [`SessionMemory`] is built:
 //!
 //! - TCP connections to the configured host and port, or to what
 //!   [`Builder::network`] allows; a name is looked up only if it is one of those;
-//! - the clocks, and the environment variables of the options; no files, no
+//! - the clocks, random numbers, and the environment variables of the options; no files, no
 //!   standard streams, no arguments;
 //! - memory up to [`Builder::max_memory`] bytes;
 //! - for each operation, the timeout of the options and [`GRACE`].
 //!
 //! An instance that traps, oversteps or is cancelled in the middle of a call (by
 //! dropping the call's future) is discarded, and the next call gets a new one with
-//! a new connection.
+//! a new connection. With [`Provider::InMemory`] the sessions are gone then, and
+//! every further call says so.
 
 mod bindings;
 mod engine;
@@ -64,7 +68,7 @@ pub use memory::{Builder, GRACE, SessionMemory};
 pub use network::NetworkPolicy;
 pub use session_memory::error::Error as MemoryError;
 pub use session_memory::message::{Message, NewMessage, Role};
-pub use session_memory::options::{Options, Password, Provider, TtlPolicy};
+pub use session_memory::options::{Delivery, Options, Password, Provider, TtlPolicy};
 pub use session_memory::session::History;
 
 /// The component that is run unless [`Builder`] is given another.

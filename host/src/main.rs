@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use session_memory_host::{
-    Error, History, MemoryError, Message, Options, Password, Provider, Role, SessionMemory,
-    TtlPolicy,
+    Delivery, Error, History, MemoryError, Message, Options, Password, Provider, Role,
+    SessionMemory, TtlPolicy,
 };
 
 /// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
@@ -91,6 +91,10 @@ struct OptionArgs {
     /// [SESSION_TTL_POLICY; default: sliding]
     #[arg(long, global = true, value_name = "POLICY")]
     ttl_policy: Option<TtlPolicyArg>,
+    /// What is done about an append whose answer is lost: it is tried again, or
+    /// never sent twice [MESSAGE_DELIVERY; default: exactly-once]
+    #[arg(long, global = true)]
+    delivery: Option<DeliveryArg>,
     /// What precedes the session in the key [KEY_PREFIX; default: session:]
     #[arg(long, global = true, value_name = "TEXT")]
     key_prefix: Option<String>,
@@ -126,6 +130,12 @@ enum RoleArg {
 enum ProviderArg {
     Redis,
     InMemory,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeliveryArg {
+    ExactlyOnce,
+    AtMostOnce,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -226,6 +236,7 @@ async fn open(options: OptionArgs) -> Result<SessionMemory, Failure> {
         db: options.db,
         session_ttl: options.session_ttl,
         ttl_policy: options.ttl_policy.map(TtlPolicy::from),
+        delivery: options.delivery.map(Delivery::from),
         key_prefix: options.key_prefix,
         connect_timeout: options.connect_timeout,
         operation_timeout: options.operation_timeout,
@@ -414,6 +425,15 @@ impl From<ProviderArg> for Provider {
         match provider {
             ProviderArg::Redis => Provider::Redis,
             ProviderArg::InMemory => Provider::InMemory,
+        }
+    }
+}
+
+impl From<DeliveryArg> for Delivery {
+    fn from(delivery: DeliveryArg) -> Delivery {
+        match delivery {
+            DeliveryArg::ExactlyOnce => Delivery::ExactlyOnce,
+            DeliveryArg::AtMostOnce => Delivery::AtMostOnce,
         }
     }
 }

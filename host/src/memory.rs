@@ -1,16 +1,17 @@
 //! The operations, each a call of the component under a time limit.
 
+use std::env::VarError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fmt, fs};
+use std::{env, fmt, fs, mem};
 
 use session_memory::error::Error as MemoryError;
 use session_memory::message::{Message, NewMessage, Role};
 use session_memory::options::{Options, Provider, Settings, VARIABLES};
 use session_memory::session::History;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
@@ -32,10 +33,9 @@ struct Shared {
     pre: ProviderPre<State>,
     grants: Grants,
     options: Options,
-    open_limit: Duration,
+    provider: Provider,
     operation_limit: Duration,
-    /// None after a call that left its instance in an unknown state.
-    instance: Mutex<Option<Instance>>,
+    slot: Mutex<Slot>,
 }
 
 /// An instance of the component with an open client.
@@ -47,7 +47,7 @@ struct Instance {
 
 /// How much longer than its own timeout the component may take before it is
 /// stopped from outside.
-pub const GRACE: Duration = Duration::from_secs(1);
+pub const GRACE: Duration = Duration::from_millis(100);
 
 impl SessionMemory {
     /// Opens a memory with the embedded component: connects, authenticates,
@@ -90,10 +90,10 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(
-            call.limit,
+        let result = timeout_at(
+            call.until,
             guest.call_add(store, *client, session_id, role.into(), content, metadata),
         )
         .await;
@@ -113,10 +113,10 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(
-            call.limit,
+        let result = timeout_at(
+            call.until,
             guest.call_add_all(store, *client, session_id, &messages),
         )
         .await;
@@ -139,10 +139,10 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(
-            call.limit,
+        let result = timeout_at(
+            call.until,
             guest.call_get(store, *client, session_id, limit),
         )
         .await;
@@ -161,10 +161,10 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(
-            call.limit,
+        let result = timeout_at(
+            call.until,
             guest.call_history(store, *client, session_id, limit),
         )
         .await;
@@ -183,9 +183,9 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(call.limit, guest.call_clear(store, *client, session_id)).await;
+        let result = timeout_at(call.until, guest.call_clear(store, *client, session_id)).await;
         call.end(result)
     }
 
@@ -200,9 +200,9 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(call.limit, guest.call_exists(store, *client, session_id)).await;
+        let result = timeout_at(call.until, guest.call_exists(store, *client, session_id)).await;
         call.end(result)
     }
 
@@ -217,9 +217,9 @@ impl SessionMemory {
             store,
             exports,
             client,
-        } = &mut call.instance;
+        } = &mut *call.instance;
         let guest = exports.edge_session_memory_memory().client();
-        let result = timeout(call.limit, guest.call_count(store, *client, session_id)).await;
+        let result = timeout_at(call.until, guest.call_count(store, *client, session_id)).await;
         call.end(result)
     }
 
@@ -229,24 +229,33 @@ impl SessionMemory {
         session_id: &'a str,
         effect: Effect,
     ) -> Result<Call<'a>, Error> {
-        let mut slot = self.shared.instance.lock().await;
+        let shared = &*self.shared;
+        let during = |error| match error {
+            Error::Memory(error) => error.during(operation, session_id).into(),
+            error => error,
+        };
+        let until = Instant::now() + shared.operation_limit;
+        let mut slot = timeout_at(until, shared.slot.lock()).await.map_err(|_| {
+            during(MemoryError::Timeout("other calls took all of the time".to_owned()).into())
+        })?;
         // Out of the slot until the call has ended as it should: if the caller
         // gives up in the middle, the instance goes with the call.
-        let instance = match slot.take() {
-            Some(instance) => instance,
-            None => self.shared.instance().await.map_err(|error| match error {
-                Error::Memory(error) => error.during(operation, session_id).into(),
-                error => error,
-            })?,
+        let mut instance = match mem::replace(&mut *slot, shared.without_instance()) {
+            Slot::Open(instance) => instance,
+            Slot::Empty => Box::new(shared.open(until).await.map_err(during)?),
+            Slot::Gone => {
+                return Err(during(MemoryError::Unavailable(GONE.to_owned()).into()));
+            }
         };
-        let limit = self.shared.operation_limit;
+        instance.store.data_mut().begin_call();
         Ok(Call {
             slot,
             instance,
             operation,
             session_id,
             effect,
-            limit,
+            until,
+            limit: shared.operation_limit,
         })
     }
 }
@@ -260,9 +269,11 @@ impl fmt::Debug for SessionMemory {
 }
 
 impl Shared {
-    async fn instance(&self) -> Result<Instance, Error> {
+    /// A new instance with an open client.
+    async fn open(&self, until: Instant) -> Result<Instance, Error> {
+        let begin = Instant::now();
         let mut store = store::store(&self.engine, &self.grants);
-        let opened = timeout(self.open_limit, async {
+        let opened = timeout_at(until, async {
             let exports = self.pre.instantiate_async(&mut store).await?;
             let guest = exports.edge_session_memory_memory().client();
             let client = guest.call_open(&mut store, &(&self.options).into()).await?;
@@ -275,10 +286,34 @@ impl Shared {
                 client: client.map_err(MemoryError::from)?,
             }),
             Ok(Err(trap)) => Err(Error::component("open")(trap)),
-            Err(Elapsed { .. }) => Err(MemoryError::Timeout(stopped(self.open_limit)).into()),
+            Err(Elapsed { .. }) => {
+                let text = format!("open: {}", stopped(until - begin));
+                Err(MemoryError::Timeout(text).into())
+            }
+        }
+    }
+
+    /// What is left when an instance is discarded.
+    fn without_instance(&self) -> Slot {
+        match self.provider {
+            Provider::Redis => Slot::Empty,
+            Provider::InMemory => Slot::Gone,
         }
     }
 }
+
+/// The place of the instance.
+enum Slot {
+    /// It is there, and no call is using it.
+    Open(Box<Instance>),
+    /// The next call gets a new one.
+    Empty,
+    /// It kept the sessions in its memory, so there is none to take its place.
+    Gone,
+}
+
+const GONE: &str = "the sessions are gone with the component instance that kept them in memory, \
+                    since a call of it was stopped";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -288,11 +323,12 @@ enum Effect {
 
 /// A call in progress.
 struct Call<'a> {
-    slot: MutexGuard<'a, Option<Instance>>,
-    instance: Instance,
+    slot: MutexGuard<'a, Slot>,
+    instance: Box<Instance>,
     operation: &'static str,
     session_id: &'a str,
     effect: Effect,
+    until: Instant,
     limit: Duration,
 }
 
@@ -302,36 +338,50 @@ impl Call<'_> {
         mut self,
         result: Result<wasmtime::Result<Result<T, types::Error>>, Elapsed>,
     ) -> Result<T, Error> {
-        let (operation, session_id) = (self.operation, self.session_id);
         let error = match result {
             Ok(Ok(Ok(value))) => {
-                *self.slot = Some(self.instance);
+                *self.slot = Slot::Open(self.instance);
                 return Ok(value);
             }
             Ok(Ok(Err(error))) => MemoryError::from(error),
+            Ok(Err(trap)) if self.instance.store.data().was_denied_memory() => {
+                let why = format!(
+                    "the memory that is granted is used up: {}",
+                    trap.root_cause()
+                );
+                return Err(self.cut_short(why, MemoryError::LimitExceeded));
+            }
             Ok(Err(trap)) => {
-                return Err(Error::component(format!("{operation} {session_id:?}"))(
-                    trap,
-                ));
+                let during = format!("{} {:?}", self.operation, self.session_id);
+                return Err(Error::component(during)(trap));
             }
             Err(Elapsed { .. }) => {
-                let text = stopped(self.limit);
-                let error = match self.effect {
-                    Effect::Writes => MemoryError::OutcomeUnknown(text),
-                    Effect::Reads => MemoryError::Timeout(text),
-                };
-                return Err(error.during(operation, session_id).into());
+                return Err(self.cut_short(stopped(self.limit), MemoryError::Timeout));
             }
         };
         // A socket on which a write is still pending stays open until its instance
         // is gone.
-        if !matches!(
+        let may_hold_a_socket = matches!(
             error,
-            MemoryError::Timeout(_) | MemoryError::OutcomeUnknown(_)
-        ) {
-            *self.slot = Some(self.instance);
+            MemoryError::Timeout(_)
+                | MemoryError::OutcomeUnknown(_)
+                | MemoryError::Protocol(_)
+                | MemoryError::LimitExceeded(_)
+        );
+        if !may_hold_a_socket || matches!(*self.slot, Slot::Gone) {
+            *self.slot = Slot::Open(self.instance);
         }
         Err(error.into())
+    }
+
+    /// The error for a call that did not come to its end: for one that only reads,
+    /// the given one.
+    fn cut_short(&self, why: String, of_a_read: fn(String) -> MemoryError) -> Error {
+        let error = match self.effect {
+            Effect::Writes => MemoryError::OutcomeUnknown(why),
+            Effect::Reads => of_a_read(why),
+        };
+        error.during(self.operation, self.session_id).into()
     }
 }
 
@@ -340,7 +390,6 @@ fn stopped(limit: Duration) -> String {
 }
 
 /// What a [`SessionMemory`] is to be.
-#[derive(Debug)]
 pub struct Builder {
     component: Source,
     options: Options,
@@ -363,6 +412,19 @@ impl fmt::Debug for Source {
             Source::File(path) => f.debug_tuple("File").field(path).finish(),
             Source::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
         }
+    }
+}
+
+impl fmt::Debug for Builder {
+    // Without the environment, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("component", &self.component)
+            .field("options", &self.options)
+            .field("network", &self.network)
+            .field("max_memory", &self.max_memory)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
     }
 }
 
@@ -445,15 +507,12 @@ impl Builder {
     /// [`MemoryError::AccessDenied`] or another variant for what is wrong with the
     /// server or the way to it.
     pub async fn open(self) -> Result<SessionMemory, Error> {
-        let environment: Vec<_> = match self.environment {
+        let environment = match self.environment {
             Some(variables) => variables
                 .into_iter()
                 .filter(|(name, _)| VARIABLES.contains(&name.as_str()))
                 .collect(),
-            None => VARIABLES
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)))
-                .collect(),
+            None => own_environment()?,
         };
         // The component does the same, to the same result; here it is to know
         // what to allow.
@@ -471,7 +530,7 @@ impl Builder {
         };
         let (engine, pre) = engine::load(&component, self.cache)?;
         let limit = |milliseconds: u32| Duration::from_millis(milliseconds.into()) + GRACE;
-        let shared = Shared {
+        let mut shared = Shared {
             engine,
             pre,
             grants: Grants {
@@ -484,14 +543,35 @@ impl Builder {
                     .max(64 << 20),
             },
             options: self.options,
-            open_limit: limit(settings.connect_timeout),
+            provider: settings.provider,
             operation_limit: limit(settings.operation_timeout),
-            instance: Mutex::new(None),
+            slot: Mutex::new(Slot::Empty),
         };
-        let instance = shared.instance().await?;
-        *shared.instance.lock().await = Some(instance);
+        let instance = shared
+            .open(Instant::now() + limit(settings.connect_timeout))
+            .await?;
+        shared.slot = Mutex::new(Slot::Open(Box::new(instance)));
+        // From now on a new instance is opened within an operation.
+        let within_operation = settings.connect_timeout.min(settings.operation_timeout);
+        shared.options.connect_timeout = Some(within_operation);
         Ok(SessionMemory {
             shared: Arc::new(shared),
         })
     }
+}
+
+/// Those variables of this process that the component sees.
+fn own_environment() -> Result<Vec<(String, String)>, Error> {
+    let mut environment = Vec::new();
+    for name in VARIABLES {
+        match env::var(name) {
+            Ok(value) => environment.push((name.to_owned(), value)),
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                let text = format!("open: environment variable {name} is not UTF-8");
+                return Err(MemoryError::InvalidArgument(text).into());
+            }
+        }
+    }
+    Ok(environment)
 }

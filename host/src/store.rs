@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Engine, ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
-use wasmtime_wasi::p2::bindings::{cli, clocks, io, sockets};
+use wasmtime_wasi::p2::bindings::{cli, clocks, io, random, sockets};
+use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -28,7 +29,59 @@ pub(crate) struct State {
     wasi: WasiCtx,
     table: ResourceTable,
     gate: Gate,
-    limits: StoreLimits,
+    limits: Limits,
+}
+
+impl State {
+    pub(crate) fn begin_call(&mut self) {
+        self.limits.denied_memory = false;
+    }
+
+    /// Whether the component asked for more memory than it is granted, in this call.
+    pub(crate) fn was_denied_memory(&self) -> bool {
+        self.limits.denied_memory
+    }
+}
+
+/// Limits that remember that memory ran out, since what follows is a trap that
+/// does not say so.
+struct Limits {
+    store: StoreLimits,
+    denied_memory: bool,
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let granted = self.store.memory_growing(current, desired, maximum)?;
+        self.denied_memory |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.store.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.store.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.store.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.store.memories()
+    }
 }
 
 impl WasiView for State {
@@ -53,6 +106,10 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
         .tables(MAX_TABLES)
         .instances(MAX_INSTANCES)
         .build();
+    let limits = Limits {
+        store: limits,
+        denied_memory: false,
+    };
     let state = State {
         wasi: wasi.build(),
         table: ResourceTable::new(),
@@ -76,6 +133,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
     clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
     clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |state| state.wasi.random())?;
     io::error::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
     io::poll::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
     io::streams::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;

@@ -23,6 +23,7 @@ fn it_imports_what_it_uses_and_nothing_else() {
             "wasi:io/error@0.2.6",
             "wasi:io/poll@0.2.6",
             "wasi:io/streams@0.2.6",
+            "wasi:random/random@0.2.6",
             "wasi:sockets/instance-network@0.2.6",
             "wasi:sockets/ip-name-lookup@0.2.6",
             "wasi:sockets/network@0.2.6",

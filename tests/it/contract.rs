@@ -1,7 +1,9 @@
 //! The operations, as `wit/memory.wit` describes them.
 
-use session_memory_host::{NewMessage, Options, Provider, Role, SessionMemory};
-use session_memory_tests::{elements, integer, memory, redis, refusal, server, text};
+use std::collections::HashSet;
+
+use session_memory_host::{Delivery, NewMessage, Options, Provider, Role, SessionMemory};
+use session_memory_tests::{elements, integer, memory, memory_with, redis, refusal, server, text};
 
 fn contents(messages: &[session_memory_host::Message]) -> Vec<&str> {
     messages
@@ -18,8 +20,8 @@ fn new(role: Role, content: &str) -> NewMessage {
     }
 }
 
-/// What both providers promise.
-async fn keeps_the_contract(memory: &SessionMemory) {
+/// What both providers promise, with either delivery.
+async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
     // An unknown session.
     assert!(!memory.exists("s").await.unwrap());
     assert_eq!(memory.count("s").await.unwrap(), 0);
@@ -51,7 +53,11 @@ async fn keeps_the_contract(memory: &SessionMemory) {
     assert_eq!(contents(&messages), ["one", "", "three", "vier, Zoë 😀\0"]);
     assert_eq!(messages[0].role, Role::User);
     assert_eq!(messages[0].metadata, None);
-    assert_eq!(messages[0].id, None);
+    let ids: HashSet<&str> = messages
+        .iter()
+        .filter_map(|message| message.id.as_deref())
+        .collect();
+    assert_eq!(ids.len(), if has_ids { 4 } else { 0 });
     assert_eq!(messages[1].role, Role::Assistant);
     assert_eq!(messages[1].metadata.as_deref(), Some(r#"{"a": [1e999]}"#));
     assert!(messages.is_sorted_by(|a, b| a.timestamp <= b.timestamp));
@@ -109,7 +115,17 @@ async fn keeps_the_contract(memory: &SessionMemory) {
 #[tokio::test]
 async fn redis_keeps_the_contract() {
     let server = server();
-    keeps_the_contract(&memory(&server).await).await;
+    keeps_the_contract(&memory(&server).await, true).await;
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_with_at_most_once() {
+    let server = server();
+    let options = Options {
+        delivery: Some(Delivery::AtMostOnce),
+        ..Options::default()
+    };
+    keeps_the_contract(&memory_with(&server, options).await, false).await;
 }
 
 #[tokio::test]
@@ -124,7 +140,7 @@ async fn in_memory_keeps_the_contract() {
         .open()
         .await
         .unwrap();
-    keeps_the_contract(&memory).await;
+    keeps_the_contract(&memory, true).await;
 }
 
 #[tokio::test]

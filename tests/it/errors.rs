@@ -1,10 +1,12 @@
 //! Every error that a server, or the lack of one, can cause: the right variant,
 //! in time, with a text that names the operation and tells no secrets.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use session_memory_host::{Options, Role};
+use session_memory_host::{Delivery, Options, Role};
 use session_memory_tests::{
     Value, builder, elements, free_port, integer, memory, memory_with, peer, peer_answering, redis,
     refusal, server, server_code, server_with, server_with_user,
@@ -25,6 +27,13 @@ fn impatient() -> Options {
     Options {
         connect_timeout: Some(300),
         operation_timeout: Some(300),
+        ..Options::default()
+    }
+}
+
+fn at_most_once() -> Options {
+    Options {
+        delivery: Some(Delivery::AtMostOnce),
         ..Options::default()
     }
 }
@@ -104,6 +113,7 @@ async fn what_a_user_may_not_do_is_denied_before_anything_is_done() {
         ("expire", 3600),
         ("ltrim", 3600),
         ("evalsha", 3600),
+        ("lpos", 3600),
     ] {
         let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
         let allowed = memory_with(&server, Options::default()).await;
@@ -137,6 +147,37 @@ async fn what_a_user_may_not_do_is_denied_before_anything_is_done() {
             ttl_seconds,
             "{denied}"
         );
+    }
+}
+
+#[tokio::test]
+async fn at_most_once_what_a_user_may_not_do_is_denied_before_anything_is_done() {
+    for denied in ["rpush", "expire", "ltrim", "pttl"] {
+        let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
+        let options = Options {
+            username: Some("agent".to_owned()),
+            max_messages: Some(10),
+            ..at_most_once()
+        };
+        let memory = memory_with(&server, options).await;
+        assert_eq!(
+            refusal(memory.add("s", Role::User, "x", None).await).0,
+            "access-denied"
+        );
+        assert_eq!(
+            integer(redis(&server, &["EXISTS", "session:s"])),
+            0,
+            "{denied}"
+        );
+    }
+    for denied in ["multi", "exec"] {
+        let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
+        let options = Options {
+            username: Some("agent".to_owned()),
+            ..at_most_once()
+        };
+        let opened = builder(server.port(), options).open().await;
+        assert_eq!(refusal(opened).0, "access-denied", "{denied}");
     }
 }
 
@@ -181,12 +222,26 @@ async fn a_key_of_another_type_is_left_alone() {
         Value::Bulk(Some(b"value".into()))
     );
     assert_eq!(integer(redis(&server, &["TTL", "session:s"])), -1);
+
+    // A transaction goes on after the push has failed.
+    let at_most_once = memory_with(&server, at_most_once()).await;
+    for (set, ttl) in [
+        (&["PERSIST", "session:s"][..], -1),
+        (&["EXPIRE", "session:s", "50"], 50),
+    ] {
+        redis(&server, set);
+        assert_eq!(
+            refusal(at_most_once.add("s", Role::User, "x", None).await).0,
+            "wrong-type"
+        );
+        assert_eq!(integer(redis(&server, &["TTL", "session:s"])), ttl);
+    }
 }
 
 #[tokio::test]
 async fn other_error_replies_keep_their_code() {
     let server = server_with(&["--maxmemory-policy", "noeviction"]);
-    let memory = memory(&server).await;
+    let memory = memory_with(&server, impatient()).await;
     memory.add("old", Role::User, "x", None).await.unwrap();
     redis(&server, &["CONFIG", "SET", "maxmemory", "1"]);
     for session in ["new", "old"] {
@@ -316,7 +371,6 @@ async fn a_trickle_does_not_extend_the_deadline() {
         let mut buffer = [0; 1024];
         let _ = connection.read(&mut buffer);
         for byte in b"+PONG\r\n".iter().chain(b"$1000\r\n").chain(&[b'x'; 1000]) {
-            use std::io::Write;
             std::thread::sleep(Duration::from_millis(20));
             if connection.write_all(&[*byte]).is_err() {
                 return;
@@ -332,21 +386,20 @@ async fn a_trickle_does_not_extend_the_deadline() {
 #[tokio::test]
 async fn a_peer_that_stops_reading_does_not_extend_the_deadline() {
     let port = peer(|mut connection| {
-        use std::io::Write;
         let mut buffer = [0; 1024];
         let _ = connection.read(&mut buffer);
         let _ = connection.write_all(b"+PONG\r\n");
         std::thread::sleep(Duration::from_secs(10));
     });
     let options = Options {
-        max_message_bytes: Some(64 << 20),
+        max_message_bytes: Some(16 << 20),
         ..impatient()
     };
     let memory = builder(port, options).open().await.unwrap();
     let begin = Instant::now();
     // More than the buffers on the way hold, so it cannot have been received.
     let result = memory
-        .add("s", Role::User, &"x".repeat(48 << 20), None)
+        .add("s", Role::User, &"x".repeat(16 << 20), None)
         .await;
     let taken = begin.elapsed();
     assert_eq!(refusal(result).0, "timeout");
@@ -356,7 +409,7 @@ async fn a_peer_that_stops_reading_does_not_extend_the_deadline() {
 #[tokio::test]
 async fn a_connection_lost_after_the_request_leaves_the_outcome_of_a_write_unknown() {
     let port = peer_answering(b"", true);
-    let open = || builder(port, Options::default()).open();
+    let open = || builder(port, impatient()).open();
     let (variant, text) = refusal(open().await.unwrap().add("s", Role::User, "x", None).await);
     assert_eq!(variant, "outcome-unknown");
     assert_eq!(
@@ -366,6 +419,32 @@ async fn a_connection_lost_after_the_request_leaves_the_outcome_of_a_write_unkno
     let (variant, text) = refusal(open().await.unwrap().get("s", None).await);
     assert_eq!(variant, "unavailable");
     assert_eq!(text, "get \"s\": the connection was lost");
+}
+
+#[tokio::test]
+async fn at_most_once_nothing_is_sent_twice() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let port = peer(move |mut connection| {
+        let mut buffer = [0; 4096];
+        let _ = connection.read(&mut buffer);
+        let _ = connection.write_all(b"+OK\r\n*0\r\n+PONG\r\n");
+        if connection.read(&mut buffer).is_ok_and(|size| size > 0) {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let options = Options {
+        operation_timeout: Some(300),
+        ..at_most_once()
+    };
+    let memory = builder(port, options).open().await.unwrap();
+    let (variant, text) = refusal(memory.add("s", Role::User, "x", None).await);
+    assert_eq!(variant, "outcome-unknown");
+    assert_eq!(
+        text,
+        "add to \"s\": the connection was lost after the request was sent"
+    );
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -392,7 +471,6 @@ async fn what_is_no_answer_is_a_protocol_error() {
         assert_eq!(refusal(memory.get("s", None).await).0, "protocol");
     }
     let port = peer(|mut connection| {
-        use std::io::Write;
         let _ = connection.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
         let _ = connection.read_to_end(&mut Vec::new());
     });
@@ -427,7 +505,7 @@ async fn an_error_reply_shows_no_arguments() {
         .unwrap();
     let (variant, text) = refusal(memory.add("s", Role::User, "secret words", None).await);
     assert_eq!(variant, "server");
-    assert_eq!(text, "add to \"s\": ERR unknown command 'EVALSHA'");
+    assert_eq!(text, "add to \"s\": ERR unknown command");
 }
 
 #[tokio::test]
@@ -435,24 +513,35 @@ async fn the_script_does_the_same_before_redis_7() {
     let server = server_with_user("agent", "on nopass ~* +@all -expire");
     let script = include_str!("../../component/src/append.lua");
     let script = script.replace("if redis.acl_check_cmd then", "if false then");
-    let append = |user: &[&str], key: &str, policy: &str, most: &str| {
+    let append = |user: &[&str], key: &str, policy: &str, most: &str, elements: [&str; 2]| {
         let mut client = server.client().unwrap();
         if !user.is_empty() {
             client.command(user).unwrap();
         }
+        let words = ["EVAL", &script, "1", key, "64", "60", policy, most];
         client
-            .command(&["EVAL", &script, "1", key, "60", policy, most, "a", "b", "c"])
+            .command(&[&words[..], &elements[..]].concat())
             .unwrap()
     };
-    assert_eq!(append(&[], "k", "sliding", "0"), Value::Integer(3));
+    assert_eq!(
+        append(&[], "k", "sliding", "0", ["a", "b"]),
+        Value::Integer(2)
+    );
     assert_eq!(integer(redis(&server, &["TTL", "k"])), 60);
-    assert_eq!(append(&[], "k", "fixed", "4"), Value::Integer(4));
-    assert_eq!(elements(&server, "k"), ["c", "a", "b", "c"]);
-    assert_eq!(append(&[], "n", "none", "0"), Value::Integer(3));
+    assert_eq!(
+        append(&[], "k", "fixed", "3", ["c", "d"]),
+        Value::Integer(3)
+    );
+    assert_eq!(
+        append(&[], "k", "fixed", "3", ["c", "d"]),
+        Value::Integer(3)
+    );
+    assert_eq!(elements(&server, "k"), ["b", "c", "d"]);
+    assert_eq!(append(&[], "n", "none", "0", ["a", "b"]), Value::Integer(2));
     assert_eq!(integer(redis(&server, &["TTL", "n"])), -1);
 
     redis(&server, &["SET", "foreign", "x"]);
-    let answer = append(&[], "foreign", "sliding", "4");
+    let answer = append(&[], "foreign", "sliding", "4", ["a", "b"]);
     assert!(
         matches!(&answer, Value::Error(text) if text.starts_with("WRONGTYPE")),
         "{answer:?}"
@@ -460,12 +549,37 @@ async fn the_script_does_the_same_before_redis_7() {
     assert_eq!(integer(redis(&server, &["TTL", "foreign"])), -1);
 
     for key in ["k", "new"] {
-        let answer = append(&["AUTH", "agent", ""], key, "sliding", "0");
+        let answer = append(&["AUTH", "agent", ""], key, "sliding", "0", ["x", "y"]);
         assert!(
             matches!(&answer, Value::Error(text) if text.contains("can't run this command")),
             "{answer:?}"
         );
     }
-    assert_eq!(elements(&server, "k").len(), 4);
+    assert_eq!(elements(&server, "k").len(), 3);
     assert_eq!(integer(redis(&server, &["EXISTS", "new"])), 0);
+}
+
+#[tokio::test]
+async fn the_script_does_the_same_before_redis_6_0_6() {
+    // Without LPOS, which a name that no command has stands for.
+    let server = server();
+    let script = include_str!("../../component/src/append.lua").replace("'LPOS'", "'NOLPOS'");
+    let append = |key: &str, element: &str| {
+        let words = [
+            "EVAL", &script, "1", key, "3", "60", "sliding", "0", element,
+        ];
+        redis(&server, &words)
+    };
+    for (element, expected) in [
+        ("a", 1),
+        ("b", 2),
+        ("b", 2),
+        ("a", 2),
+        ("c", 3),
+        ("d", 4),
+        ("a", 5),
+    ] {
+        assert_eq!(append("k", element), Value::Integer(expected), "{element}");
+    }
+    assert_eq!(elements(&server, "k"), ["a", "b", "c", "d", "a"]);
 }

@@ -103,7 +103,11 @@ async fn a_connection_that_the_server_closed_is_replaced() {
 #[tokio::test]
 async fn a_server_that_was_started_again_is_used_again() {
     let mut server = server();
-    let memory = memory(&server).await;
+    let options = Options {
+        operation_timeout: Some(300),
+        ..Options::default()
+    };
+    let memory = memory_with(&server, options).await;
     memory.add("s", Role::User, "before", None).await.unwrap();
     server.kill().unwrap();
     assert_eq!(

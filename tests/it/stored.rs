@@ -1,23 +1,21 @@
 //! What lies in Redis, and what another writer may leave there.
 
-use session_memory_host::{Options, Role};
+use session_memory_host::{Delivery, Options, Role};
 use session_memory_tests::{elements, memory, memory_with, redis, server};
 
 #[tokio::test]
 async fn an_element_is_what_python_writes() {
     let server = server();
-    let memory = memory(&server).await;
+    let options = Options {
+        delivery: Some(Delivery::AtMostOnce),
+        ..Options::default()
+    };
+    let memory = memory_with(&server, options).await;
+    let metadata = r#"{"z": {"n": 12345678901234567890123}, "a": 1.50}"#;
+    let content = "Zoë \"q\" 😀\n";
+    memory.add("s", Role::User, content, None).await.unwrap();
     memory
-        .add("s", Role::User, "Zoë \"q\" 😀\n", None)
-        .await
-        .unwrap();
-    memory
-        .add(
-            "s",
-            Role::Assistant,
-            "",
-            Some(r#"{"z": {"n": 12345678901234567890123}, "a": 1.50}"#),
-        )
+        .add("s", Role::Assistant, "", Some(metadata))
         .await
         .unwrap();
     let stored = elements(&server, "session:s");
@@ -38,6 +36,35 @@ async fn an_element_is_what_python_writes() {
     let tail = r#","metadata":{"z": {"n": 12345678901234567890123}, "a": 1.50}}"#;
     assert!(stored[1].starts_with(r#"{"role":"assistant","content":"","timestamp":""#));
     assert!(stored[1].ends_with(tail), "{}", stored[1]);
+}
+
+#[tokio::test]
+async fn with_exactly_once_an_element_ends_with_its_id() {
+    let server = server();
+    let memory = memory(&server).await;
+    for _ in 0..3 {
+        memory
+            .add("s", Role::User, "the same", Some("{}"))
+            .await
+            .unwrap();
+    }
+    let mut ids = Vec::new();
+    for element in elements(&server, "session:s") {
+        let (_, id) = element.split_once(r#","metadata":{},"id":""#).unwrap();
+        ids.push(id.strip_suffix("\"}").unwrap().to_owned());
+    }
+    let (instance, first) = ids[0].split_once('-').unwrap();
+    assert!(
+        instance.len() == 32 && instance.chars().all(|c| c.is_ascii_hexdigit()),
+        "{instance}"
+    );
+    assert_eq!(
+        (first, &ids[1], &ids[2]),
+        ("1", &format!("{instance}-2"), &format!("{instance}-3"))
+    );
+    let other = session_memory_tests::memory(&server).await;
+    other.add("t", Role::User, "", None).await.unwrap();
+    assert!(!elements(&server, "session:t")[0].contains(instance));
 }
 
 #[tokio::test]
