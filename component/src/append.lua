@@ -15,7 +15,7 @@ end
 
 -- They were pushed together, so the last one stands for all of them.
 local found = redis.pcall('LPOS', key, last, 'RANK', -1, 'MAXLEN', back)
-if failed(found) and found.err:find('Unknown Redis command', 1, true) then
+if failed(found) and found.err:find('Unknown.-command called from') then
   -- Before Redis 6.0.6.
   local tail = redis.pcall('LRANGE', key, -back, -1)
   if failed(tail) then return tail end
