@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use xtask::resp::{Client, Value};
 use xtask::server::Server;
@@ -90,7 +90,10 @@ impl Demo<'_> {
         self.show(&["add", session, "user", "Forget this.", "--session-ttl", "1"])?;
         self.show(&["exists", session])?;
         self.line("  ... 1.2 seconds later")?;
-        thread::sleep(Duration::from_millis(1200));
+        let until = Instant::now() + Duration::from_millis(1200);
+        while Instant::now() < until && !interrupted() {
+            thread::sleep(Duration::from_millis(20));
+        }
         match self.show(&["exists", session])?.as_str() {
             "false\n" => Ok(()),
             _ => Err("the session did not expire".to_owned()),
