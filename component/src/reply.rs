@@ -19,8 +19,7 @@ use crate::error::Error;
 /// Reads the replies to one request, in RESP2.
 pub struct ReplyReader {
     buffer: Vec<u8>,
-    /// Everything before this is scanned; beyond the buffer's end while the rest
-    /// of a bulk string is missing.
+    /// Everything before this is scanned.
     scanned: usize,
     /// Where the search for a line's end goes on.
     searched: usize,
@@ -100,14 +99,18 @@ impl ReplyReader {
 
     fn scan(&mut self) -> Result<Progress, Error> {
         while self.missing[0] > 0 {
+            let Some(kind) = self.buffer.get(self.scanned).copied() else {
+                return Ok(Progress::Missing(1));
+            };
+            // What is no Redis may say little, no whole line, and hang up.
+            if !KINDS.contains(&kind) {
+                return Err(protocol("a reply of unknown type"));
+            }
             let Some(line_end) = self.line_end()? else {
                 // A line ends with two bytes, and one of them may be here.
                 return Ok(Progress::Missing(1));
             };
-            let line = &self.buffer[self.scanned..line_end];
-            let (kind, rest) = line
-                .split_first()
-                .ok_or_else(|| protocol("an empty line"))?;
+            let rest = &self.buffer[self.scanned + 1..line_end];
             match kind {
                 b'+' | b'-' => {
                     self.scanned = line_end + 2;
@@ -130,7 +133,7 @@ impl ReplyReader {
                         self.scanned = end;
                     }
                 },
-                b'*' => {
+                _ => {
                     let elements = length(rest)?.unwrap_or(0);
                     self.elements = self.elements.saturating_add(elements);
                     self.scanned = line_end + 2;
@@ -146,7 +149,6 @@ impl ReplyReader {
                         continue;
                     }
                 }
-                _ => return Err(protocol("a reply of unknown type")),
             }
             self.searched = self.scanned;
             self.check_cost(self.scanned)?;
@@ -160,21 +162,18 @@ impl ReplyReader {
 
     /// Where the next line's `\r\n` begins, if it is here.
     fn line_end(&mut self) -> Result<Option<usize>, Error> {
-        let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
-        let found = unsearched.iter().position(|byte| *byte == b'\n');
+        let unsearched = &self.buffer[self.searched..];
+        let found = unsearched
+            .iter()
+            .position(|byte| matches!(byte, b'\r' | b'\n'));
         let end = self.searched + found.unwrap_or(unsearched.len());
         if end - self.scanned > MAX_LINE {
             return Err(protocol("a line is too long"));
         }
         self.searched = end;
-        if found.is_none() {
-            return Ok(None);
-        }
-        match self.buffer[self.scanned..end]
-            .iter()
-            .position(|byte| *byte == b'\r')
-        {
-            Some(at) if self.scanned + at + 1 == end => Ok(Some(end - 1)),
+        match self.buffer[end..] {
+            [] | [b'\r'] => Ok(None),
+            [b'\r', b'\n', ..] => Ok(Some(end)),
             _ => Err(protocol("a line does not end with CR LF")),
         }
     }
@@ -365,6 +364,9 @@ fn protocol(what: &str) -> Error {
     Error::Protocol(what.to_owned())
 }
 
+/// What a simple string, an error, an integer, a bulk string and an array begin
+/// with.
+const KINDS: &[u8] = b"+-:$*";
 /// Arrays within arrays; no reply to a command that is sent here has more than
 /// two.
 const MAX_DEPTH: usize = 8;
@@ -485,14 +487,15 @@ mod tests {
     #[test]
     fn what_no_redis_sends_is_refused() {
         for (bytes, expected) in [
-            (&b"\r\n"[..], "an empty line"),
+            (&b"\r\n"[..], "a reply of unknown type"),
             (b"OK\r\n", "a reply of unknown type"),
+            (b"\x15\x03\x01\0\x02\x02F", "a reply of unknown type"),
             (b"HTTP/1.1 400 Bad Request\r\n", "a reply of unknown type"),
             (b">1\r\n+x\r\n", "a reply of unknown type"),
             (b"%0\r\n", "a reply of unknown type"),
             (b"_\r\n", "a reply of unknown type"),
             (b"+OK\n", "a line does not end with CR LF"),
-            (b"+a\rb\r\n", "a line does not end with CR LF"),
+            (b"+a\rb", "a line does not end with CR LF"),
             (b":1x\r\n", "an integer is not one"),
             (b":\r\n", "an integer is not one"),
             (b":9223372036854775808\r\n", "an integer is not one"),
@@ -530,12 +533,14 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused() {
         let line = |length| [b"+", &vec![b'x'; length][..]].concat();
-        let mut reader = ReplyReader::new(1, MAX);
-        assert_eq!(reader.push(line(MAX_LINE - 1)), Ok(Progress::Missing(1)));
-        assert_eq!(
-            reader.push(b"xx".to_vec()),
-            Err(protocol("a line is too long"))
-        );
+        for (more, expected) in [
+            (&b"\r\n"[..], Ok(Progress::Complete)),
+            (b"x", Err(protocol("a line is too long"))),
+        ] {
+            let mut reader = ReplyReader::new(1, MAX);
+            assert_eq!(reader.push(line(MAX_LINE - 1)), Ok(Progress::Missing(1)));
+            assert_eq!(reader.push(more.to_vec()), expected);
+        }
     }
 
     #[test]
