@@ -162,12 +162,15 @@ impl ReplyReader {
 
     /// Where the next line's `\r\n` begins, if it is here.
     fn line_end(&mut self) -> Result<Option<usize>, Error> {
-        let unsearched = &self.buffer[self.searched..];
+        let line_limit = self.scanned + MAX_LINE + 1;
+        let unsearched = &self.buffer[self.searched..self.buffer.len().min(line_limit)];
         let found = unsearched
             .iter()
             .position(|byte| matches!(byte, b'\r' | b'\n'));
         let end = self.searched + found.unwrap_or(unsearched.len());
-        if end - self.scanned > MAX_LINE {
+        // Of the two limits the one that is nearer, however much is here.
+        self.check_cost(end)?;
+        if end == line_limit {
             return Err(protocol("a line is too long"));
         }
         self.searched = end;
@@ -554,6 +557,8 @@ mod tests {
             b"*30\r\n",
             b"*9999999999\r\n",
             b"*2\r\n*29\r\n",
+            &[b'+'; 1025],
+            &[b'+'; 2 * MAX_LINE],
         ] {
             let mut reader = ReplyReader::new(1, 1024);
             assert_eq!(
