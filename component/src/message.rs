@@ -193,7 +193,8 @@ impl<'de> Visitor<'de> for MessageVisitor {
         f.write_str("a message")
     }
 
-    // Of a key that stands twice the last one counts, as in Python.
+    // Of a key that stands twice the last one counts, as in Python; but a role or
+    // a content that is no string makes it no message, wherever it stands.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
         use serde::de::Error;
 
@@ -573,6 +574,7 @@ mod tests {
             br#"{"role":"User","content":"c"}"#,
             br#"{"role":1,"content":"c"}"#,
             br#"{"role":"user","content":null}"#,
+            br#"{"role":"user","content":1,"content":"c"}"#,
             br#"{"role":"user","content":["c"]}"#,
             br#"{"role":"user","content":"c"} x"#,
             br#"{"role":"user","content":"c""#,
