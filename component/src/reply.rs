@@ -377,7 +377,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_LINE: usize = 64 * 1024;
 /// Bytes that an element of an array counts for beyond those on the wire: it
 /// takes as much to hold it.
-const ELEMENT_COST: u64 = 32;
+pub const ELEMENT_COST: u64 = 32;
 
 #[cfg(test)]
 mod tests {

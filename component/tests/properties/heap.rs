@@ -1,0 +1,40 @@
+//! How much memory a thread takes.
+
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// The most bytes that were on the heap at once while `run` ran, beyond those that
+/// were there before.
+pub fn most(run: impl FnOnce()) -> usize {
+    let before = HELD.get();
+    MOST.set(before);
+    run();
+    MOST.get().saturating_sub(before)
+}
+
+struct Counting;
+
+// `realloc` is the default one: the old and the new place are held at once.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.set(HELD.get() + layout.size());
+        MOST.set(MOST.get().max(HELD.get()));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // What another thread has allocated may end here.
+        HELD.set(HELD.get().saturating_sub(layout.size()));
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    static MOST: Cell<usize> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;

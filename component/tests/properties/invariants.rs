@@ -1,0 +1,292 @@
+//! What holds whatever a server sends: the bodies of the fuzz targets in `fuzz/`,
+//! which the tests here run as well.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use session_memory::error::Error;
+use session_memory::message::{Message, NewMessage, Role};
+use session_memory::reply::{Progress, Reply, ReplyReader};
+
+/// Bytes on the wire, read as the replies to one, two and three commands: the same
+/// comes of them in whatever pieces they arrive, and it is what [`resp2`] makes of
+/// them, but for a limit that is reached.
+pub fn reply(wire: &[u8]) {
+    for replies in 1..=3 {
+        let unlimited = read_in_pieces(wire, replies, u32::MAX);
+        match (resp2(wire, replies), &unlimited) {
+            (Ok(expected), Outcome::Complete(trees)) => assert_eq!(*trees, expected),
+            (Err(Stop::Incomplete), Outcome::Missing(_))
+            | (Err(Stop::Invalid), Outcome::Refused(Error::Protocol(_)))
+            | (Err(Stop::Limit), Outcome::Missing(_) | Outcome::Refused(_)) => {}
+            (expected, read) => panic!("{read:?} instead of {expected:?}"),
+        }
+        match read_in_pieces(wire, replies, SMALL) {
+            Outcome::Refused(Error::LimitExceeded(_)) => {}
+            limited => assert_eq!(limited, unlimited),
+        }
+    }
+}
+
+/// An element of a list: what is read of it can be written, and is then read
+/// again; a message that serde_json reads strictly is read, and as that.
+pub fn element(element: &[u8]) {
+    let message = Message::decode(element);
+    if let Some(message) = &message {
+        let again = NewMessage {
+            role: message.role,
+            content: message.content.clone(),
+            metadata: message.metadata.clone(),
+        };
+        let id = message.id.as_deref();
+        let element = again.encode(&message.timestamp, id, u32::MAX).unwrap();
+        assert!(Message::decode(&element).as_ref() == Some(message));
+    }
+    if let Some(strict) = Strict::read(element) {
+        let message = message.unwrap();
+        let text = |value: Option<Value>| Some(value?.as_str()?.to_owned());
+        assert_eq!(message.role.as_str(), strict.role);
+        assert_eq!(message.content, strict.content);
+        assert_eq!(
+            message.timestamp,
+            text(strict.timestamp).unwrap_or_default()
+        );
+        assert_eq!(message.id, text(strict.id));
+        let metadata = strict.metadata.map(RawValue::get);
+        assert_eq!(
+            message.metadata.as_deref(),
+            metadata.filter(|text| text.starts_with('{'))
+        );
+    }
+}
+
+/// What comes of bytes.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    Complete(Vec<Tree>),
+    Missing(usize),
+    Refused(Error),
+}
+
+/// A reply, as far as one can be told from another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tree {
+    SimpleString(Vec<u8>),
+    Error(Error),
+    Integer(i64),
+    BulkString(Vec<u8>),
+    Null,
+    Array(Vec<Tree>),
+}
+
+impl Tree {
+    fn of(reply: Reply<'_>) -> Tree {
+        if let Some(error) = reply.error() {
+            Tree::Error(error)
+        } else if let Ok(text) = reply.simple_string() {
+            Tree::SimpleString(text.to_owned())
+        } else if let Ok(integer) = reply.integer() {
+            Tree::Integer(integer)
+        } else if let Ok(text) = reply.bulk_string() {
+            Tree::BulkString(text.to_owned())
+        } else if let Ok(elements) = reply.array() {
+            Tree::Array(elements.map(Tree::of).collect())
+        } else {
+            Tree::Null
+        }
+    }
+}
+
+/// Reads byte by byte, and checks that nothing else comes of larger pieces.
+fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Outcome {
+    let mut reader = ReplyReader::new(replies, max_bytes);
+    let mut longest = 0;
+    for (at, byte) in wire.iter().enumerate() {
+        match reader.push(vec![*byte]) {
+            Ok(Progress::Complete) => {}
+            Ok(Progress::Missing(bytes)) => longest = longest.max(at + 1 + bytes),
+            Err(error) => {
+                // Not told before it could be: all but the last byte were fine.
+                let sound = read(&[&wire[..at]], replies, max_bytes);
+                assert!(!matches!(sound, Outcome::Refused(_)), "{sound:?}");
+                let refused = Outcome::Refused(error);
+                assert_eq!(read(&[&wire[..=at]], replies, max_bytes), refused);
+                assert_eq!(read(&[wire], replies, max_bytes), refused);
+                return refused;
+            }
+        }
+    }
+    let outcome = read(&[wire], replies, max_bytes);
+    for size in [1, 7] {
+        let pieces: Vec<_> = wire.chunks(size).collect();
+        assert_eq!(read(&pieces, replies, max_bytes), outcome);
+    }
+    match &outcome {
+        Outcome::Complete(_) => assert!(longest <= wire.len(), "too much is missing"),
+        Outcome::Missing(bytes) => assert!(*bytes > 0),
+        Outcome::Refused(error) => panic!("{error:?} in one piece only"),
+    }
+    outcome
+}
+
+/// Reads bytes in these pieces.
+pub fn read(pieces: &[&[u8]], replies: usize, max_bytes: u32) -> Outcome {
+    let mut reader = ReplyReader::new(replies, max_bytes);
+    let mut progress = Progress::Missing(1);
+    for piece in pieces {
+        progress = match reader.push(piece.to_vec()) {
+            Ok(progress) => progress,
+            Err(error) => return Outcome::Refused(error),
+        };
+    }
+    let refusal = reader
+        .refusal()
+        .and_then(|replies| replies.last().err().map(Tree::Error));
+    let outcome = match (reader.finish(), progress) {
+        (Ok(replies), Progress::Complete) => {
+            Outcome::Complete(replies.iter().map(Tree::of).collect())
+        }
+        (Err(Error::Protocol(_)), Progress::Missing(bytes)) => return Outcome::Missing(bytes),
+        (finished, progress) => panic!("{:?} after {progress:?}", finished.err()),
+    };
+    if let Outcome::Complete(trees) = &outcome {
+        let first = trees.first().cloned();
+        assert_eq!(refusal, first.filter(is_error));
+    }
+    outcome
+}
+
+fn is_error(tree: &Tree) -> bool {
+    matches!(tree, Tree::Error(_))
+}
+
+/// Why there are no replies.
+#[derive(Debug)]
+pub enum Stop {
+    /// More may make it some.
+    Incomplete,
+    /// Nothing can.
+    Invalid,
+    /// Whatever it is, it is beyond what is read without limit.
+    Limit,
+}
+
+/// RESP2 as its specification tells it, with no thought of cost: what the reader
+/// is compared with.
+fn resp2(wire: &[u8], replies: usize) -> Result<Vec<Tree>, Stop> {
+    let mut parser = Resp2 {
+        rest: wire,
+        announced: 0,
+    };
+    let trees = (0..replies)
+        .map(|_| parser.tree(0))
+        .collect::<Result<_, _>>()?;
+    match parser.rest {
+        [] => Ok(trees),
+        _ => Err(Stop::Invalid),
+    }
+}
+
+struct Resp2<'a> {
+    rest: &'a [u8],
+    announced: u64,
+}
+
+impl<'a> Resp2<'a> {
+    fn tree(&mut self, depth: usize) -> Result<Tree, Stop> {
+        let line = self.line()?;
+        let text = String::from_utf8_lossy(&line[1..]);
+        Ok(match line[0] {
+            b'+' => Tree::SimpleString(line[1..].to_owned()),
+            b'-' => Tree::Error(Error::from_reply(&text)),
+            b':' => Tree::Integer(text.parse().map_err(|_| Stop::Invalid)?),
+            _ if text == "-1" => Tree::Null,
+            b'$' => {
+                let length = self.length(&text)?;
+                let text = self.take(length)?;
+                match self.take(2)? {
+                    b"\r\n" => Tree::BulkString(text.to_owned()),
+                    _ => return Err(Stop::Invalid),
+                }
+            }
+            _ => match self.length(&text)? {
+                0 => Tree::Array(Vec::new()),
+                _ if depth == 8 => return Err(Stop::Invalid),
+                length => {
+                    let elements = (0..length).map(|_| self.tree(depth + 1));
+                    Tree::Array(elements.collect::<Result<_, _>>()?)
+                }
+            },
+        })
+    }
+
+    /// A line without its end; not empty.
+    fn line(&mut self) -> Result<&'a [u8], Stop> {
+        if !matches!(
+            self.rest.first().ok_or(Stop::Incomplete)?,
+            b'+' | b'-' | b':' | b'$' | b'*'
+        ) {
+            return Err(Stop::Invalid);
+        }
+        let end = self.rest.iter().position(|byte| b"\r\n".contains(byte));
+        let length = end.unwrap_or(self.rest.len());
+        if length > 64 * 1024 {
+            return Err(Stop::Invalid);
+        }
+        match self.rest[length..] {
+            [] | [b'\r'] => Err(Stop::Incomplete),
+            [b'\r', b'\n', ..] => {
+                let line = self.take(length)?;
+                self.take(2)?;
+                Ok(line)
+            }
+            _ => Err(Stop::Invalid),
+        }
+    }
+
+    fn length(&mut self, digits: &str) -> Result<usize, Stop> {
+        if digits.is_empty() || digits.len() > 10 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Stop::Invalid);
+        }
+        let length: u64 = digits.parse().map_err(|_| Stop::Invalid)?;
+        self.announced += length;
+        if self.announced > u64::from(u32::MAX) / 64 {
+            return Err(Stop::Limit);
+        }
+        usize::try_from(length).map_err(|_| Stop::Limit)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Stop> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Stop::Incomplete)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+/// A message as serde_json reads one by itself. It refuses a key that stands
+/// twice.
+#[derive(Deserialize)]
+struct Strict<'a> {
+    role: String,
+    content: String,
+    timestamp: Option<Value>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    id: Option<Value>,
+}
+
+impl Strict<'_> {
+    fn read(element: &[u8]) -> Option<Strict<'_>> {
+        // An array of as many values would be one as well.
+        if element.trim_ascii_start().first() != Some(&b'{') {
+            return None;
+        }
+        // From bytes it would not look at the encoding of what it passes over.
+        let strict: Strict<'_> = serde_json::from_str(str::from_utf8(element).ok()?).ok()?;
+        let roles = [Role::User, Role::Assistant].map(Role::as_str);
+        roles.contains(&strict.role.as_str()).then_some(strict)
+    }
+}
+
+/// So low a limit that short inputs reach it.
+const SMALL: u32 = 100;
