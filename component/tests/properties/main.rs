@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
+mod corpus;
 mod element;
 mod heap;
 mod invariants;
