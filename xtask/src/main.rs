@@ -113,6 +113,10 @@ fn test() -> Result {
         ]
         .concat(),
     )?;
+    if setup::has_cargo("deny") {
+        step("checking the dependencies, but for advisories, which need a network");
+        cargo(&["deny", "check", "bans", "licenses", "sources"])?;
+    }
     step("running the tests; the first time this takes some minutes to build");
     cargo(&["test", "--release", "--workspace"])?;
     step("building the docs");

@@ -26,7 +26,7 @@ pub fn target() -> Result {
 /// Installs what checks format and lints, if it is missing.
 pub fn checkers() -> Result {
     for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
-        if !succeeds("cargo", &[command, "--version"]) {
+        if !has_cargo(command) {
             step(&format!("installing {component}"));
             run(crate::command("rustup").args(["component", "add", component]))?;
         }
@@ -66,6 +66,11 @@ pub fn redis() -> Result {
         Some(_) => Ok(()),
         None => Err(server::INSTALL_HINT.to_owned()),
     }
+}
+
+/// Whether cargo has this command.
+pub fn has_cargo(command: &str) -> bool {
+    succeeds("cargo", &[command, "--version"])
 }
 
 /// What goes before a command that needs to be run as root; none if it cannot.
