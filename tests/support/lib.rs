@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
+pub mod proxy;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -81,6 +83,19 @@ pub fn elements(server: &Server, key: &str) -> Vec<String> {
         panic!("{key} is no list");
     };
     elements.into_iter().map(text).collect()
+}
+
+/// The contents of the messages in a list, looked at over a connection that is
+/// there already.
+pub fn contents(client: &mut Client, key: &str) -> Vec<String> {
+    let Value::Array(Some(elements)) = client.command(&["LRANGE", key, "0", "-1"]).unwrap() else {
+        panic!("{key} is no list");
+    };
+    let content = |element: Value| {
+        let element: serde_json::Value = serde_json::from_str(&text(element)).unwrap();
+        element["content"].as_str().unwrap().to_owned()
+    };
+    elements.into_iter().map(content).collect()
 }
 
 /// An integer reply.
