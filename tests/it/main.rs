@@ -7,6 +7,7 @@ mod cli;
 mod contract;
 mod errors;
 mod expiry;
+mod faults;
 mod isolation;
 mod limits;
 mod stored;

@@ -1,0 +1,595 @@
+//! What becomes of an operation when something breaks on the way, at any byte of
+//! it.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use session_memory_host::{Delivery, Error, NewMessage, Options, Role, SessionMemory};
+use session_memory_tests::proxy::{Action, Direction, Fault, Proxy, framing};
+use session_memory_tests::{Client, Server, Value, builder, contents, refusal, server};
+
+const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
+
+const OPERATIONS: [Operation; 7] = [
+    Operation::Add,
+    Operation::AddAll,
+    Operation::Get,
+    Operation::History,
+    Operation::Clear,
+    Operation::Exists,
+    Operation::Count,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Add,
+    AddAll,
+    Get,
+    History,
+    Clear,
+    Exists,
+    Count,
+}
+
+impl Operation {
+    /// What the session holds before it.
+    fn before(self) -> &'static [&'static str] {
+        match self {
+            Operation::Add | Operation::AddAll => &[],
+            _ => &["one", "two"],
+        }
+    }
+
+    /// What the session holds when it has been applied.
+    fn after(self) -> &'static [&'static str] {
+        match self {
+            Operation::Add => &["new"],
+            Operation::AddAll => &["first", "second", "third"],
+            Operation::Clear => &[],
+            _ => self.before(),
+        }
+    }
+
+    fn appends(self) -> bool {
+        matches!(self, Operation::Add | Operation::AddAll)
+    }
+
+    fn writes(self) -> bool {
+        self.appends() || self == Operation::Clear
+    }
+
+    /// The error when the server never answers.
+    fn unanswered(self) -> &'static str {
+        if self.writes() {
+            "outcome-unknown"
+        } else {
+            "timeout"
+        }
+    }
+
+    /// Runs it. Answers whether it was answered as it should be.
+    async fn run(self, memory: &SessionMemory, session: &str) -> Result<bool, Error> {
+        Ok(match self {
+            Operation::Add => memory.add(session, Role::User, "new", None).await? == 1,
+            Operation::AddAll => {
+                let messages = self.after().iter().map(|content| NewMessage {
+                    role: Role::Assistant,
+                    content: (*content).to_owned(),
+                    metadata: None,
+                });
+                let messages: Vec<_> = messages.collect();
+                memory.add_all(session, &messages).await? == 3
+            }
+            Operation::Get => {
+                let messages = memory.get(session, None).await?;
+                messages.iter().map(|m| &m.content).eq(self.before())
+            }
+            Operation::History => {
+                let history = memory.history(session, None).await?;
+                let ttl = history.ttl_seconds.is_some_and(|ttl| ttl <= 3600);
+                history
+                    .messages
+                    .iter()
+                    .map(|m| &m.content)
+                    .eq(self.before())
+                    && (history.total, history.skipped, ttl) == (2, 0, true)
+            }
+            Operation::Clear => memory.clear(session).await.map(|()| true)?,
+            Operation::Exists => memory.exists(session).await?,
+            Operation::Count => memory.count(session).await? == 2,
+        })
+    }
+}
+
+/// A memory whose way to the server can be broken.
+struct Bench {
+    proxy: Proxy,
+    memory: SessionMemory,
+    redis: Client,
+    name: String,
+    sessions: usize,
+}
+
+impl Bench {
+    async fn new(server: &Server, delivery: Delivery, operation_timeout: u32) -> Bench {
+        let proxy = Proxy::start(server.address());
+        let options = Options {
+            delivery: Some(delivery),
+            operation_timeout: Some(operation_timeout),
+            ..Options::default()
+        };
+        let memory = builder(proxy.port(), options).open().await.unwrap();
+        // The server knows the script from here on.
+        memory.add("known", Role::User, "x", None).await.unwrap();
+        // No two proxies have one port.
+        let name = proxy.port().to_string();
+        Bench {
+            proxy,
+            memory,
+            redis: server.client().unwrap(),
+            name,
+            sessions: 0,
+        }
+    }
+
+    /// A new session that holds what the operation expects there. All have names of
+    /// one length.
+    fn session(&mut self, operation: Operation) -> String {
+        self.sessions += 1;
+        let session = format!("{} {:06}", self.name, self.sessions);
+        let key = format!("session:{session}");
+        for content in operation.before() {
+            let element = format!(r#"{{"role":"user","content":"{content}"}}"#);
+            self.redis.command(&["RPUSH", &key, &element]).unwrap();
+            self.redis.command(&["EXPIRE", &key, "3600"]).unwrap();
+        }
+        session
+    }
+
+    /// What lies on the server, which must have a time to live.
+    fn stored(&mut self, session: &str) -> Vec<String> {
+        let key = format!("session:{session}");
+        let contents = contents(&mut self.redis, &key);
+        let ttl = self.redis.command(&["TTL", &key]).unwrap();
+        let expected = if contents.is_empty() {
+            -2..=-2
+        } else {
+            1..=3600
+        };
+        assert!(
+            matches!(ttl, Value::Integer(ttl) if expected.contains(&ttl)),
+            "{session} has {contents:?} and the TTL {ttl:?}"
+        );
+        contents
+    }
+
+    /// Runs the operation under a fault, and checks what it came to. Answers
+    /// whether the fault was carried out.
+    async fn run(
+        &mut self,
+        operation: Operation,
+        delivery: Delivery,
+        fault: Fault,
+        figures: &mut Figures,
+    ) -> bool {
+        let case = format!("{operation:?} {delivery:?} {fault:?}");
+        let session = self.session(operation);
+        let carried_out = self.proxy.carried_out();
+        self.proxy.break_next(fault);
+        let result = operation.run(&self.memory, &session).await;
+        self.proxy.settle();
+        self.proxy.break_nothing();
+        if self.proxy.carried_out() == carried_out {
+            assert!(result.unwrap(), "{case}");
+            return false;
+        }
+        figures.faults += 1;
+
+        let stored = self.stored(&session);
+        let applied = stored == operation.after();
+        assert!(
+            applied || stored == operation.before() || figures.counts(&stored),
+            "{case}: {stored:?}"
+        );
+        let may_fail = operation.appends() && delivery == Delivery::AtMostOnce;
+        match result {
+            Ok(right) => {
+                assert!(right, "{case}: a wrong answer");
+                figures.acknowledged += 1;
+                figures.lost += usize::from(!applied);
+            }
+            Err(error) if may_fail && error.variant() == "outcome-unknown" => figures.unknown += 1,
+            Err(error) if may_fail && ["unavailable", "timeout"].contains(&error.variant()) => {
+                figures.refused += 1;
+                assert!(!applied, "{case}: {error}, and yet it was");
+            }
+            Err(error) => panic!("{case}: {error}"),
+        }
+
+        // A connection's end takes a moment to be noticed.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if operation.writes() {
+            let before = stored.len();
+            let next = self.memory.add(&session, Role::User, "next", None).await;
+            assert_eq!(
+                next.unwrap_or_else(|error| panic!("after {case}: {error}")) as usize,
+                before + 1,
+                "after {case}"
+            );
+            let now = self.stored(&session);
+            assert_eq!(now.len(), before + 1, "after {case}: {now:?}");
+            assert_eq!(now[before], "next", "after {case}");
+        } else {
+            let next = self.memory.count(&session).await;
+            assert_eq!(
+                next.unwrap_or_else(|error| panic!("after {case}: {error}")),
+                2,
+                "after {case}"
+            );
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    faults: usize,
+    acknowledged: usize,
+    unknown: usize,
+    refused: usize,
+    lost: usize,
+    duplicated: usize,
+}
+
+impl Figures {
+    /// Counts a message that is there more than once.
+    fn counts(&mut self, stored: &[String]) -> bool {
+        let twice = (1..stored.len()).any(|n| stored[..n].contains(&stored[n]));
+        self.duplicated += usize::from(twice);
+        twice
+    }
+
+    fn add(&mut self, other: &Figures) {
+        self.faults += other.faults;
+        self.acknowledged += other.acknowledged;
+        self.unknown += other.unknown;
+        self.refused += other.refused;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+    }
+
+    fn report(&self, what: &str) {
+        println!(
+            "{what}: {} tried; operations acknowledged {}, unknown {}, refused {}; \
+             lost {}, duplicated {}",
+            self.faults, self.acknowledged, self.unknown, self.refused, self.lost, self.duplicated
+        );
+        assert_eq!((self.lost, self.duplicated), (0, 0), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cut_at_every_byte_of_every_operation() {
+    let server = server();
+    for delivery in DELIVERIES {
+        let mut runs = Vec::new();
+        for operation in OPERATIONS {
+            let mut bench = Bench::new(&server, delivery, 5000).await;
+            runs.push(tokio::spawn(async move {
+                let mut figures = Figures::default();
+                let session = bench.session(operation);
+                assert!(operation.run(&bench.memory, &session).await.unwrap());
+                let whole = bench.proxy.last();
+                for (direction, length) in [
+                    (Direction::Request, whole.request.len()),
+                    (Direction::Reply, whole.reply.len()),
+                ] {
+                    for action in [Action::Cut, Action::Reset] {
+                        let mut offset = 0;
+                        let mut fault = Fault {
+                            direction,
+                            offset,
+                            action,
+                        };
+                        while bench.run(operation, delivery, fault, &mut figures).await {
+                            offset += 1;
+                            fault.offset = offset;
+                        }
+                        assert!(
+                            offset > length,
+                            "{operation:?} was cut up to {offset} of {length}"
+                        );
+                    }
+                }
+                figures
+            }));
+        }
+        let mut figures = Figures::default();
+        for run in runs {
+            figures.add(&run.await.unwrap());
+        }
+        figures.report(&format!("cuts at every byte, {delivery:?}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_append_that_arrives_after_its_retry_is_there_once() {
+    let server = server();
+    let mut runs = Vec::new();
+    for delivery in DELIVERIES {
+        for operation in [Operation::Add, Operation::AddAll] {
+            let mut bench = Bench::new(&server, delivery, 5000).await;
+            runs.push(tokio::spawn(async move {
+                let mut figures = Figures::default();
+                for offset in (0..).step_by(16) {
+                    let fault = Fault {
+                        direction: Direction::Request,
+                        offset,
+                        action: Action::Late(Duration::from_millis(30)),
+                    };
+                    if !bench.run(operation, delivery, fault, &mut figures).await {
+                        return figures;
+                    }
+                }
+                figures
+            }));
+        }
+    }
+    let mut figures = Figures::default();
+    for run in runs {
+        figures.add(&run.await.unwrap());
+    }
+    figures.report("requests that arrive late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_ends_with_the_deadline() {
+    let server = server();
+    let mut runs = Vec::new();
+    for delivery in DELIVERIES {
+        for operation in OPERATIONS {
+            let bench = Bench::new(&server, delivery, DEADLINE).await;
+            runs.push(tokio::spawn(silence(bench, operation, delivery)));
+        }
+    }
+    for run in runs {
+        run.await.unwrap();
+    }
+}
+
+async fn silence(mut bench: Bench, operation: Operation, delivery: Delivery) {
+    for (direction, offset, reaches) in [
+        (Direction::Request, 0, false),
+        (Direction::Request, 10, false),
+        (Direction::Reply, 0, true),
+        (Direction::Reply, 2, true),
+    ] {
+        let case = format!("{operation:?} {delivery:?} {direction:?} {offset}");
+        let session = bench.session(operation);
+        bench.proxy.break_next(Fault {
+            direction,
+            offset,
+            action: Action::Swallow,
+        });
+        let begin = Instant::now();
+        let result = operation.run(&bench.memory, &session).await;
+        in_time(begin, &case);
+        assert_eq!(refusal(result).0, operation.unanswered(), "{case}");
+        let expected = if reaches {
+            operation.after()
+        } else {
+            operation.before()
+        };
+        assert_eq!(bench.stored(&session), expected, "{case}");
+        let session = bench.session(operation);
+        assert!(
+            operation.run(&bench.memory, &session).await.unwrap(),
+            "after {case}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trickle_ends_with_the_deadline() {
+    let server = server();
+    let mut runs = Vec::new();
+    for delivery in DELIVERIES {
+        for operation in OPERATIONS {
+            let bench = Bench::new(&server, delivery, DEADLINE).await;
+            runs.push(tokio::spawn(trickle(bench, operation, delivery)));
+        }
+    }
+    for run in runs {
+        run.await.unwrap();
+    }
+}
+
+async fn trickle(mut bench: Bench, operation: Operation, delivery: Delivery) {
+    let session = bench.session(operation);
+    assert!(operation.run(&bench.memory, &session).await.unwrap());
+    let whole = bench.proxy.last();
+    for (direction, length) in [
+        (Direction::Request, whole.request.len()),
+        (Direction::Reply, whole.reply.len()),
+    ] {
+        let case = format!("{operation:?} {delivery:?} {direction:?}");
+        let session = bench.session(operation);
+        bench.proxy.break_next(Fault {
+            direction,
+            offset: 0,
+            action: Action::Trickle(APART),
+        });
+        let begin = Instant::now();
+        let result = operation.run(&bench.memory, &session).await;
+        let whole = APART * length as u32;
+        if whole < Duration::from_millis(u64::from(DEADLINE) / 2) {
+            assert!(result.unwrap(), "{case}");
+            continue;
+        }
+        assert!(whole > 2 * Duration::from_millis(DEADLINE.into()), "{case}");
+        in_time(begin, &case);
+        assert_eq!(refusal(result).0, operation.unanswered(), "{case}");
+        let expected = match direction {
+            Direction::Request => operation.before(),
+            Direction::Reply => operation.after(),
+        };
+        assert_eq!(bench.stored(&session), expected, "{case}");
+    }
+}
+
+/// Every bit of every byte that says what a reply is and how long. Those of its
+/// contents are left out: the protocol has no checksum, and a message in which a
+/// letter is another one looks like any message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_garbled_reply_is_never_taken_for_another() {
+    let server = server();
+    let mut runs = Vec::new();
+    for delivery in DELIVERIES {
+        for operation in OPERATIONS {
+            if delivery == Delivery::AtMostOnce && !operation.appends() {
+                continue;
+            }
+            let mut bench = Bench::new(&server, delivery, 150).await;
+            runs.push(tokio::spawn(async move {
+                let session = bench.session(operation);
+                assert!(operation.run(&bench.memory, &session).await.unwrap());
+                let replies = bench.proxy.last().reply;
+                let mut garbled = 0;
+                for offset in framing(&replies) {
+                    for bit in 0..8 {
+                        let case = format!(
+                            "{operation:?} {delivery:?} bit {bit} of {offset} in {}",
+                            replies.escape_ascii()
+                        );
+                        let session = bench.session(operation);
+                        bench.proxy.break_next(Fault {
+                            direction: Direction::Reply,
+                            offset,
+                            action: Action::Garble(1 << bit),
+                        });
+                        let carried_out = bench.proxy.carried_out();
+                        match operation.run(&bench.memory, &session).await {
+                            Ok(right) => assert!(right, "{case}: a wrong answer"),
+                            // A longer one is waited for.
+                            Err(error) => assert!(
+                                ["protocol", "limit-exceeded", "timeout", "outcome-unknown"]
+                                    .contains(&error.variant()),
+                                "{case}: {error}"
+                            ),
+                        }
+                        assert_eq!(bench.proxy.carried_out(), carried_out + 1, "{case}");
+                        assert_eq!(bench.stored(&session), operation.after(), "{case}");
+                        garbled += 1;
+                    }
+                }
+                garbled
+            }));
+        }
+    }
+    let mut garbled = 0;
+    for run in runs {
+        garbled += run.await.unwrap();
+    }
+    println!("bits of replies garbled: {garbled}, wrong answers: 0");
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_at_any_await_leaves_no_reply_behind() {
+    let server = server();
+    let mut dropped = 0;
+    for delivery in DELIVERIES {
+        let bench = &mut Bench::new(&server, delivery, 5000).await;
+        let other = bench.session(Operation::Add);
+        let theirs = bench.memory.add(&other, Role::User, "theirs", None).await;
+        theirs.unwrap();
+        for operation in OPERATIONS {
+            for direction in [Direction::Request, Direction::Reply] {
+                for polls in 0.. {
+                    let case =
+                        format!("{operation:?} {delivery:?} after {polls} polls, {direction:?}");
+                    let session = bench.session(operation);
+                    // The slower it is, the more often it is polled.
+                    bench.proxy.break_next(Fault {
+                        direction,
+                        offset: 0,
+                        action: Action::Trickle(Duration::from_micros(100)),
+                    });
+                    let result = polled(operation.run(&bench.memory, &session), polls).await;
+                    bench.proxy.break_nothing();
+                    let messages = bench.memory.get(&other, None).await.unwrap();
+                    assert!(
+                        messages.iter().map(|m| &m.content).eq(["theirs"]),
+                        "{case}: {messages:?}"
+                    );
+                    assert_eq!(bench.memory.count(&other).await.unwrap(), 1, "{case}");
+                    // What was given up may still be on its way.
+                    while result.is_none() && bench.proxy.connections() > 1 {
+                        tokio::time::sleep(Duration::from_micros(100)).await;
+                    }
+                    let stored = bench.stored(&session);
+                    let either = [operation.before(), operation.after()];
+                    assert!(
+                        either.iter().any(|either| stored == *either),
+                        "{case}: {stored:?}"
+                    );
+                    if let Some(result) = result {
+                        assert!(result.unwrap(), "{case}");
+                        break;
+                    }
+                    dropped += 1;
+                }
+            }
+        }
+    }
+    println!("calls dropped at an await: {dropped}, replies misdelivered: 0");
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_was_closed_is_replaced_at_once() {
+    let server = server();
+    for delivery in DELIVERIES {
+        let mut bench = Bench::new(&server, delivery, 5000).await;
+        for operation in OPERATIONS {
+            let session = bench.session(operation);
+            bench.proxy.close_all();
+            while bench.proxy.connections() > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Nothing was awaited since, so the runtime has had no occasion to look.
+            let result = operation.run(&bench.memory, &session).await;
+            assert!(result.unwrap(), "{operation:?} {delivery:?}");
+            assert_eq!(bench.stored(&session), operation.after());
+        }
+    }
+}
+
+/// The output of a future, if it takes no more polls than that.
+async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Milliseconds.
+const DEADLINE: u32 = 300;
+/// Between the bytes of a trickle.
+const APART: Duration = Duration::from_millis(20);
+
+fn in_time(begin: Instant, case: &str) {
+    let taken = begin.elapsed();
+    assert!(taken >= Duration::from_millis(290), "{case}: {taken:?}");
+    assert!(taken <= Duration::from_millis(400), "{case}: {taken:?}");
+}
