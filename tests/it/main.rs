@@ -10,4 +10,5 @@ mod expiry;
 mod faults;
 mod isolation;
 mod limits;
+mod model;
 mod stored;

@@ -1,0 +1,217 @@
+//! Random operations of several clients under random faults, against a model.
+
+use std::collections::HashMap;
+use std::env;
+use std::slice;
+use std::time::Duration;
+
+use fastrand::Rng;
+use session_memory_host::{Delivery, Error, NewMessage, Options, Role, SessionMemory};
+use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
+use session_memory_tests::{Client, Value, builder, contents, server};
+
+/// Set to a seed, it repeats a run.
+const SEED: &str = "MODEL_SEED";
+
+#[tokio::test]
+async fn random_operations_under_random_faults_keep_to_the_model() {
+    let seed = match env::var(SEED) {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("{SEED}={seed}");
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
+        run(&mut Rng::with_seed(seed), delivery).await;
+    }
+}
+
+async fn run(rng: &mut Rng, delivery: Delivery) {
+    let server = server();
+    let proxy = Proxy::start(server.address());
+    let mut redis = server.client().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let options = Options {
+            delivery: Some(delivery),
+            operation_timeout: Some(150),
+            ..Options::default()
+        };
+        clients.push(builder(proxy.port(), options).open().await.unwrap());
+    }
+    let mut model: HashMap<&str, Vec<String>> = HashMap::new();
+    let (mut acknowledged, mut unknown, mut refused) = (0, 0, 0);
+    for step in 0..STEPS {
+        let client = &clients[rng.usize(..clients.len())];
+        let session = SESSIONS[rng.usize(..SESSIONS.len())];
+        let operation = Operation::random(rng, step);
+        let faults = random_faults(rng);
+        let case = format!("step {step}: {operation:?} on {session}, {delivery:?}, {faults:?}");
+        // The faults of a step strike at most once each, one an exchange, at
+        // handshakes as well.
+        let mut left = faults.into_iter();
+        proxy.plan(move |_| left.next().flatten());
+
+        let before = model.entry(session).or_default().clone();
+        let after = operation.applied_to(&before);
+        let result = operation.run(client, session, &before).await;
+        proxy.break_nothing();
+        proxy.settle();
+        let stored = stored(&mut redis, session, &case);
+        match result {
+            Ok(right) => {
+                assert!(right, "{case}: a wrong answer");
+                assert_eq!(stored, after, "{case}: acknowledged");
+                acknowledged += 1;
+            }
+            Err(error) => match error.variant() {
+                "outcome-unknown" => {
+                    assert!(
+                        stored == after || stored == before,
+                        "{case}: {error}: {before:?} became {stored:?}"
+                    );
+                    unknown += 1;
+                }
+                "unavailable" | "timeout" => {
+                    assert_eq!(stored, before, "{case}: {error}");
+                    refused += 1;
+                }
+                _ => panic!("{case}: {error}"),
+            },
+        }
+        model.insert(session, stored);
+    }
+    println!(
+        "random operations, {delivery:?}: {STEPS} by {CLIENTS} clients, {} faults; \
+         acknowledged {acknowledged}, unknown {unknown}, refused {refused}; \
+         lost 0, duplicated 0, misdelivered 0",
+        proxy.carried_out()
+    );
+}
+
+const STEPS: usize = 400;
+const CLIENTS: usize = 4;
+const SESSIONS: [&str; 3] = ["one", "two", "three"];
+
+#[derive(Debug)]
+enum Operation {
+    Add(String),
+    AddAll(Vec<String>),
+    Get(Option<u32>),
+    History,
+    Clear,
+    Exists,
+    Count,
+}
+
+impl Operation {
+    fn random(rng: &mut Rng, step: usize) -> Operation {
+        match rng.u32(..20) {
+            0..8 => Operation::Add(step.to_string()),
+            8..11 => {
+                let messages = 0..rng.u32(1..5);
+                Operation::AddAll(messages.map(|n| format!("{step} {n}")).collect())
+            }
+            11..14 => Operation::Get(rng.bool().then(|| rng.u32(1..10))),
+            14..16 => Operation::History,
+            16 => Operation::Clear,
+            17 => Operation::Exists,
+            _ => Operation::Count,
+        }
+    }
+
+    /// What a session holds after it.
+    fn applied_to(&self, before: &[String]) -> Vec<String> {
+        match self {
+            Operation::Add(content) => [before, slice::from_ref(content)].concat(),
+            Operation::AddAll(contents) => [before, contents].concat(),
+            Operation::Clear => Vec::new(),
+            _ => before.to_vec(),
+        }
+    }
+
+    /// Whether it was answered as it should be.
+    async fn run(
+        &self,
+        memory: &SessionMemory,
+        session: &str,
+        before: &[String],
+    ) -> Result<bool, Error> {
+        let length = self.applied_to(before).len() as u32;
+        Ok(match self {
+            Operation::Add(content) => {
+                memory.add(session, Role::User, content, None).await? == length
+            }
+            Operation::AddAll(contents) => {
+                let messages = contents.iter().map(|content| NewMessage {
+                    role: Role::Assistant,
+                    content: content.clone(),
+                    metadata: Some(r#"{"a": 1}"#.to_owned()),
+                });
+                let messages: Vec<_> = messages.collect();
+                memory.add_all(session, &messages).await? == length
+            }
+            Operation::Get(limit) => {
+                let messages = memory.get(session, *limit).await?;
+                let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+                let from = before.len().saturating_sub(limit);
+                messages.iter().map(|m| &m.content).eq(&before[from..])
+            }
+            Operation::History => {
+                let history = memory.history(session, None).await?;
+                history.messages.iter().map(|m| &m.content).eq(before)
+                    && (history.total, history.skipped) == (length, 0)
+                    && history.ttl_seconds.is_none() == before.is_empty()
+            }
+            Operation::Clear => memory.clear(session).await.map(|()| true)?,
+            Operation::Exists => memory.exists(session).await? != before.is_empty(),
+            Operation::Count => memory.count(session).await? == length,
+        })
+    }
+}
+
+/// For each exchange of a step what is to go wrong in it. After them all is well.
+fn random_faults(rng: &mut Rng) -> Vec<Option<Fault>> {
+    let exchanges = 0..rng.usize(..4);
+    exchanges
+        .map(|_| rng.bool().then(|| random_fault(rng)))
+        .collect()
+}
+
+fn random_fault(rng: &mut Rng) -> Fault {
+    let direction = if rng.bool() {
+        Direction::Request
+    } else {
+        Direction::Reply
+    };
+    // Most replies are short.
+    let longest = [8, 64, 512][rng.usize(..3)];
+    let action = match rng.u32(..20) {
+        0..8 => Action::Cut,
+        8..14 => Action::Reset,
+        14..17 => Action::Delay(Duration::from_millis(rng.u64(1..30))),
+        17..19 => Action::Trickle(Duration::from_micros(rng.u64(1..300))),
+        _ => Action::Swallow,
+    };
+    Fault {
+        direction,
+        offset: rng.usize(..longest),
+        action,
+    }
+}
+
+/// What a session holds; it must have a time to live.
+fn stored(redis: &mut Client, session: &str, case: &str) -> Vec<String> {
+    let key = format!("session:{session}");
+    let contents = contents(redis, &key);
+    let ttl = redis.command(&["TTL", &key]).unwrap();
+    let expected = if contents.is_empty() {
+        -2..=-2
+    } else {
+        1..=3600
+    };
+    assert!(
+        matches!(ttl, Value::Integer(ttl) if expected.contains(&ttl)),
+        "{case}: {contents:?} with the TTL {ttl:?}"
+    );
+    contents
+}
