@@ -11,4 +11,5 @@ mod faults;
 mod isolation;
 mod limits;
 mod model;
+mod server_faults;
 mod stored;

@@ -1,0 +1,341 @@
+//! A server that is killed, paused, demoted, full, loading, or refuses clients.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use session_memory_host::{Delivery, Options, Role, SessionMemory};
+use session_memory_tests::proxy::Proxy;
+use session_memory_tests::{
+    Server, Value, builder, contents, integer, memory_with, redis, refusal, server, server_code,
+    server_with,
+};
+
+const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
+/// A primary that does not wait for more replicas before it serves the first.
+const SOON: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+fn options(delivery: Delivery, operation_timeout: u32) -> Options {
+    Options {
+        delivery: Some(delivery),
+        operation_timeout: Some(operation_timeout),
+        ..Options::default()
+    }
+}
+
+/// What lies in the session `s`; it must have a time to live.
+fn stored(server: &Server) -> Vec<String> {
+    let contents = contents(&mut server.client().unwrap(), "session:s");
+    let ttl = integer(redis(server, &["TTL", "session:s"]));
+    let expected = if contents.is_empty() {
+        -2..=-2
+    } else {
+        1..=3600
+    };
+    assert!(expected.contains(&ttl), "{contents:?} with the TTL {ttl}");
+    contents
+}
+
+/// Adds numbers from 0 for so long. Answers those acknowledged, and those that may
+/// be there.
+async fn add_numbers(memory: &SessionMemory, time: Duration) -> (Vec<String>, Vec<String>) {
+    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+    let begin = Instant::now();
+    for number in 0.. {
+        if begin.elapsed() > time {
+            break;
+        }
+        let content = number.to_string();
+        match memory.add("s", Role::User, &content, None).await {
+            Ok(_) => acknowledged.push(content),
+            Err(error) => match error.variant() {
+                "outcome-unknown" => unknown.push(content),
+                "unavailable" | "timeout" => {}
+                // A server that was just started.
+                "server" if error.to_string().contains("LOADING") => {}
+                _ => panic!("{number}: {error}"),
+            },
+        }
+    }
+    (acknowledged, unknown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_a_killed_server() {
+    for delivery in DELIVERIES {
+        let mut server = server_with(&DURABLE);
+        let memory = memory_with(&server, options(delivery, 5000)).await;
+        let killer = thread::spawn(move || {
+            for _ in 0..3 {
+                thread::sleep(Duration::from_millis(150));
+                server.kill().unwrap();
+                thread::sleep(Duration::from_millis(100));
+                server.restart().unwrap();
+            }
+            server
+        });
+        let (acknowledged, unknown) = add_numbers(&memory, Duration::from_millis(1500)).await;
+        let server = killer.join().unwrap();
+        let stored = stored(&server);
+        for content in &acknowledged {
+            let times = stored.iter().filter(|c| *c == content).count();
+            assert_eq!(times, 1, "{content}, {delivery:?}");
+        }
+        for content in &unknown {
+            let times = stored.iter().filter(|c| *c == content).count();
+            assert!(times <= 1, "{content}, {delivery:?}");
+        }
+        let numbers = stored.iter().map(|c| c.parse::<u32>().unwrap());
+        assert!(numbers.is_sorted(), "{delivery:?}: {stored:?}");
+        assert!(stored.len() <= acknowledged.len() + unknown.len());
+        if delivery == Delivery::ExactlyOnce {
+            assert_eq!(unknown.len(), 0, "the server came back within the deadline");
+        }
+        println!(
+            "server killed and restarted 3 times, {delivery:?}: acknowledged {}, unknown {}, \
+             lost 0, duplicated 0",
+            acknowledged.len(),
+            unknown.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_paused_server_costs_no_more_than_the_deadline() {
+    for delivery in DELIVERIES {
+        let server = server();
+        let memory = memory_with(&server, options(delivery, 300)).await;
+        memory.add("s", Role::User, "before", None).await.unwrap();
+
+        signal(&server, "STOP");
+        let begin = Instant::now();
+        let result = memory.add("s", Role::User, "paused", None).await;
+        in_time(begin);
+        assert_eq!(refusal(result).0, "outcome-unknown");
+        // The next one gets no further than to connect.
+        let begin = Instant::now();
+        let result = memory.add("s", Role::User, "not sent", None).await;
+        in_time(begin);
+        assert_eq!(refusal(result).0, "timeout");
+        signal(&server, "CONT");
+
+        memory.add("s", Role::User, "after", None).await.unwrap();
+        let stored = stored(&server);
+        // The server has executed what it found when it was woken.
+        assert_eq!(stored, ["before", "paused", "after"], "{delivery:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_paused_for_less_than_the_deadline_is_waited_for() {
+    for delivery in DELIVERIES {
+        let server = server();
+        let memory = memory_with(&server, options(delivery, 5000)).await;
+        memory.add("s", Role::User, "before", None).await.unwrap();
+        signal(&server, "STOP");
+        let waker = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            signal(&server, "CONT");
+            server
+        });
+        memory.add("s", Role::User, "paused", None).await.unwrap();
+        let server = waker.join().unwrap();
+        assert_eq!(stored(&server), ["before", "paused"], "{delivery:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_is_followed() {
+    for delivery in DELIVERIES {
+        let (old, new) = (server_with(&SOON), server_with(&SOON));
+        let proxy = Proxy::start(old.address());
+        let memory = builder(proxy.port(), options(delivery, 5000))
+            .open()
+            .await
+            .unwrap();
+        replicate(&new, &old);
+        memory.add("s", Role::User, "before", None).await.unwrap();
+        wait_until(|| contents(&mut new.client().unwrap(), "session:s").len() == 1);
+
+        // The connection still leads to the old primary, which is read-only now.
+        redis(&new, &["REPLICAOF", "NO", "ONE"]);
+        proxy.redirect(new.address());
+        replicate(&old, &new);
+        let result = memory.add("s", Role::User, "after", None).await;
+        match delivery {
+            Delivery::ExactlyOnce => assert_eq!(result.unwrap(), 2),
+            // Nothing was applied, and it was not sent again.
+            Delivery::AtMostOnce => {
+                assert_eq!(server_code(result), "READONLY");
+                assert_eq!(stored(&new), ["before"]);
+                memory.add("s", Role::User, "after", None).await.unwrap();
+            }
+        }
+        assert_eq!(stored(&new), ["before", "after"], "{delivery:?}");
+        assert_eq!(memory.get("s", None).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_server_refuses_until_the_deadline() {
+    let (primary, replica) = (server_with(&SOON), server_with(&SOON));
+    replicate(&replica, &primary);
+    let memory = memory_with(&replica, options(Delivery::ExactlyOnce, 300)).await;
+    let begin = Instant::now();
+    assert_eq!(
+        server_code(memory.add("s", Role::User, "x", None).await),
+        "READONLY"
+    );
+    assert!(begin.elapsed() < Duration::from_millis(400));
+    assert_eq!(server_code(memory.clear("s").await), "READONLY");
+    assert_eq!(memory.count("s").await.unwrap(), 0);
+    assert_eq!(stored(&primary).len(), 0);
+}
+
+#[tokio::test]
+async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
+    for delivery in DELIVERIES {
+        let server = server_with(&["--maxmemory-policy", "noeviction"]);
+        let memory = memory_with(&server, options(delivery, 5000)).await;
+        memory.add("s", Role::User, "before", None).await.unwrap();
+        redis(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+        let begin = Instant::now();
+        for _ in 0..2 {
+            let result = memory.add("s", Role::User, "refused", None).await;
+            assert_eq!(server_code(result), "OOM", "{delivery:?}");
+        }
+        // Waiting makes no memory.
+        assert!(begin.elapsed() < Duration::from_secs(1), "{delivery:?}");
+        assert_eq!(memory.get("s", None).await.unwrap().len(), 1);
+        redis(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+        memory.add("s", Role::User, "after", None).await.unwrap();
+        assert_eq!(stored(&server), ["before", "after"], "{delivery:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_loads_is_waited_for() {
+    for delivery in DELIVERIES {
+        // Slow enough to be caught at it, with a look at the clients at every key.
+        let slow = [
+            "--key-load-delay",
+            "1500",
+            "--loading-process-events-interval-bytes",
+            "1024",
+            "--rdbcompression",
+            "no",
+        ];
+        let mut server = server_with(&[&DURABLE[..], &slow].concat());
+        let patient = memory_with(&server, options(delivery, 10_000)).await;
+        let impatient = memory_with(&server, options(delivery, 300)).await;
+        patient.add("s", Role::User, "before", None).await.unwrap();
+        let mut client = server.client().unwrap();
+        for n in 0..1000 {
+            let set = ["SET", &format!("other:{n}"), &"x".repeat(1000)];
+            client.command(&set).unwrap();
+        }
+        // Only a file that begins with a snapshot is loaded like that.
+        redis(&server, &["BGREWRITEAOF"]);
+        wait_until(|| info(&server, "aof_rewrite_in_progress:0"));
+        server.kill().unwrap();
+        server.restart().unwrap();
+        assert!(info(&server, "loading:1"), "it is not loading any more");
+
+        let begin = Instant::now();
+        let result = impatient.add("s", Role::User, "refused", None).await;
+        assert!(begin.elapsed() < Duration::from_millis(400));
+        assert_eq!(server_code(result), "LOADING", "{delivery:?}");
+        assert!(info(&server, "loading:1"));
+        let result = patient.add("s", Role::User, "after", None).await;
+        match delivery {
+            Delivery::ExactlyOnce => assert_eq!(result.unwrap(), 2),
+            // Told at once, and not sent again.
+            Delivery::AtMostOnce => {
+                assert_eq!(server_code(result), "LOADING");
+                wait_until(|| !info(&server, "loading:1"));
+                patient.add("s", Role::User, "after", None).await.unwrap();
+            }
+        }
+        assert!(!info(&server, "loading:1"));
+        assert_eq!(stored(&server), ["before", "after"], "{delivery:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_refuses_clients_is_asked_again() {
+    for delivery in DELIVERIES {
+        let server = server_with(&["--maxclients", "4"]);
+        let proxy = Proxy::start(server.address());
+        let memory = builder(proxy.port(), options(delivery, 5000))
+            .open()
+            .await
+            .unwrap();
+        let impatient = builder(proxy.port(), options(delivery, 300))
+            .open()
+            .await
+            .unwrap();
+        memory.add("s", Role::User, "before", None).await.unwrap();
+        proxy.close_all();
+        wait_until(|| proxy.connections() == 0);
+        let mut others = Vec::new();
+        let refused =
+            |answer: &Value| matches!(answer, Value::Error(text) if text.contains("max number"));
+        loop {
+            let mut other = server.client().unwrap();
+            match other.command(&["PING"]) {
+                Ok(answer) if refused(&answer) => break,
+                Err(_) => break,
+                Ok(_) => others.push(other),
+            }
+        }
+        let begin = Instant::now();
+        let result = impatient.add("s", Role::User, "refused", None).await;
+        assert!(begin.elapsed() < Duration::from_millis(400));
+        assert_eq!(refusal(result).0, "unavailable", "{delivery:?}");
+        let leaver = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            drop(others);
+        });
+        assert_eq!(memory.add("s", Role::User, "after", None).await.unwrap(), 2);
+        leaver.join().unwrap();
+        assert_eq!(stored(&server), ["before", "after"], "{delivery:?}");
+    }
+}
+
+fn signal(server: &Server, name: &str) {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(server.process_id().to_string())
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
+/// Makes a server the replica of another, and waits until it is.
+fn replicate(replica: &Server, primary: &Server) {
+    let port = primary.port().to_string();
+    redis(replica, &["REPLICAOF", "127.0.0.1", &port]);
+    wait_until(|| info(replica, "master_link_status:up"));
+}
+
+/// Whether a line is in what the server says about itself.
+fn info(server: &Server, line: &str) -> bool {
+    let Value::Bulk(Some(text)) = redis(server, &["INFO"]) else {
+        return false;
+    };
+    String::from_utf8_lossy(&text).lines().any(|l| l == line)
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "it never was");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn in_time(begin: Instant) {
+    let taken = begin.elapsed();
+    assert!(taken >= Duration::from_millis(290), "{taken:?}");
+    assert!(taken <= Duration::from_millis(400), "{taken:?}");
+}
