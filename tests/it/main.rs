@@ -12,4 +12,5 @@ mod isolation;
 mod limits;
 mod model;
 mod server_faults;
+mod soak;
 mod stored;
