@@ -547,6 +547,37 @@ async fn a_call_that_is_dropped_at_any_await_leaves_no_reply_behind() {
 }
 
 #[tokio::test]
+async fn what_follows_a_timeout_is_tried_again_as_well() {
+    let server = server();
+    for operation in OPERATIONS {
+        let mut bench = Bench::new(&server, Delivery::ExactlyOnce, DEADLINE).await;
+        let session = bench.session(operation);
+        bench.proxy.break_next(Fault {
+            direction: Direction::Reply,
+            offset: 0,
+            action: Action::Swallow,
+        });
+        let result = operation.run(&bench.memory, &session).await;
+        assert_eq!(refusal(result).0, operation.unanswered());
+
+        // The component has been given up with its connection, and now the first
+        // one of the new one is lost, too.
+        let session = bench.session(operation);
+        let mut fault = Some(Fault {
+            direction: Direction::Reply,
+            offset: 0,
+            action: Action::Cut,
+        });
+        bench.proxy.plan(move |_| fault.take());
+        let carried_out = bench.proxy.carried_out();
+        let result = operation.run(&bench.memory, &session).await;
+        assert!(result.unwrap(), "{operation:?}");
+        assert_eq!(bench.proxy.carried_out(), carried_out + 1);
+        assert_eq!(bench.stored(&session), operation.after());
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_that_was_closed_is_replaced_at_once() {
     let server = server();
     for delivery in DELIVERIES {
