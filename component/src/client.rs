@@ -20,13 +20,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and lets the server check credentials and database.
+    /// Connects and lets the server check credentials and database, unless that is
+    /// left to the first operation.
     pub fn open(settings: Settings) -> Result<Client, Error> {
-        let deadline = Deadline::after(settings.connect_timeout);
-        let connection = connect(&settings, &deadline)?;
+        let mut connection = None;
+        if !settings.lazy_connect {
+            let deadline = Deadline::after(settings.connect_timeout);
+            connection = Some(connect(&settings, &deadline)?);
+        }
         Ok(Client {
             settings,
-            connection: Some(connection),
+            connection,
         })
     }
 
@@ -159,6 +163,7 @@ impl Client {
         mut attempt: impl FnMut(&mut Client) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut outcome_unknown = false;
+        let mut earlier = None;
         let mut wait = 0;
         loop {
             let error = match attempt(self) {
@@ -180,6 +185,12 @@ impl Client {
                 _ => false,
             };
             if !again || deadline.pause(jittered(wait)).is_err() {
+                // That the time for yet another try was too short says less than
+                // what came of the one before.
+                let error = match (error, earlier) {
+                    (Error::Timeout(_), Some(earlier)) => earlier,
+                    (error, _) => error,
+                };
                 // What a later try came to says nothing of an earlier one.
                 return Err(match error {
                     Error::OutcomeUnknown(_) => error,
@@ -189,6 +200,7 @@ impl Client {
                     error => error,
                 });
             }
+            earlier = Some(error);
             wait = (2 * wait).clamp(FIRST_WAIT, LONGEST_WAIT);
         }
     }

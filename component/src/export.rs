@@ -207,6 +207,7 @@ impl From<types::Options> for Options {
             }),
             key_prefix: options.key_prefix,
             connect_timeout: options.connect_timeout,
+            lazy_connect: options.lazy_connect,
             operation_timeout: options.operation_timeout,
             max_messages: options.max_messages,
             max_message_bytes: options.max_message_bytes,

@@ -41,6 +41,9 @@ pub struct Options {
     /// Milliseconds, at least 1, for name lookup, connecting and authenticating.
     /// `CONNECT_TIMEOUT_MS`; default 5000.
     pub connect_timeout: Option<u32>,
+    /// Whether opening leaves it to the first operation to connect. Default false;
+    /// no environment variable.
+    pub lazy_connect: Option<bool>,
     /// Milliseconds, at least 1, for a whole operation. `OPERATION_TIMEOUT_MS`;
     /// default 5000.
     pub operation_timeout: Option<u32>,
@@ -133,6 +136,8 @@ pub struct Settings {
     pub key_prefix: String,
     /// Milliseconds for name lookup, connect and handshake.
     pub connect_timeout: u32,
+    /// Whether the first operation connects.
+    pub lazy_connect: bool,
     /// Milliseconds for a whole operation.
     pub operation_timeout: u32,
     /// How many messages a session keeps; none is all.
@@ -181,6 +186,7 @@ impl Settings {
             connect_timeout: from
                 .positive(&CONNECT_TIMEOUT, given.connect_timeout)?
                 .unwrap_or(5000),
+            lazy_connect: given.lazy_connect.unwrap_or(false),
             operation_timeout: from
                 .positive(&OPERATION_TIMEOUT, given.operation_timeout)?
                 .unwrap_or(5000),
@@ -391,6 +397,7 @@ mod tests {
         assert_eq!(settings.delivery, Delivery::ExactlyOnce);
         assert_eq!(settings.key_prefix, "session:");
         assert_eq!(settings.connect_timeout, 5000);
+        assert!(!settings.lazy_connect);
         assert_eq!(settings.operation_timeout, 5000);
         assert_eq!(settings.max_messages, None);
         assert_eq!(settings.max_message_bytes, 1_048_576);

@@ -51,6 +51,7 @@ impl From<&Options> for types::Options {
             }),
             key_prefix: options.key_prefix.clone(),
             connect_timeout: options.connect_timeout,
+            lazy_connect: options.lazy_connect,
             operation_timeout: options.operation_timeout,
             max_messages: options.max_messages,
             max_message_bytes: options.max_message_bytes,

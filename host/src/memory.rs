@@ -551,9 +551,8 @@ impl Builder {
             .open(Instant::now() + limit(settings.connect_timeout))
             .await?;
         shared.slot = Mutex::new(Slot::Open(Box::new(instance)));
-        // From now on a new instance is opened within an operation.
-        let within_operation = settings.connect_timeout.min(settings.operation_timeout);
-        shared.options.connect_timeout = Some(within_operation);
+        // From now on it is an operation that needs an instance, and that connects.
+        shared.options.lazy_connect = Some(true);
         Ok(SessionMemory {
             shared: Arc::new(shared),
         })
