@@ -167,16 +167,18 @@ fn cause(text: &str) -> &str {
     in_script.map_or(text, |(_, cause)| cause.strip_prefix('-').unwrap_or(cause))
 }
 
-/// What may be shown of a server's error text. Redis repeats the arguments of a
-/// command that it does not know, and they hold passwords and messages; so nothing
-/// is shown after a quotation mark in an error without a code of its own.
+/// What may be shown of a server's error text. It may repeat what it was sent, and
+/// that holds passwords and messages. Redis repeats the arguments of a command that
+/// it does not know, in quotation marks, in an error without a code of its own.
+/// Where a request is repeated as it is, a word comes after a dollar sign, and a
+/// message after a brace or a quotation mark, which no error of Redis has.
 fn presentable(text: &str) -> String {
-    let quote = if text.starts_with("ERR ") {
-        text.find(['\'', '"', '`'])
+    let repeated = if text.starts_with("ERR ") {
+        text.find(['$', '{', '"', '\'', '`'])
     } else {
-        None
+        text.find(['$', '{', '"'])
     };
-    let end = quote.or(text.find(ARGUMENTS)).unwrap_or(text.len());
+    let end = repeated.or(text.find(ARGUMENTS)).unwrap_or(text.len());
     format!("{}", Shown(text[..end].trim_end_matches(['.', ' '])))
 }
 
@@ -290,14 +292,29 @@ mod tests {
 
     #[test]
     fn arguments_repeated_by_the_server_are_not_shown() {
-        let reply = "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ";
-        assert_eq!(
-            Error::from_reply(reply),
-            Error::Server {
-                code: "ERR".to_owned(),
-                message: "ERR unknown command".to_owned(),
-            }
-        );
+        for (reply, expected) in [
+            (
+                "ERR unknown command 'AUTH', with args beginning with: 'hunter2' ",
+                "ERR unknown command",
+            ),
+            ("ERR what is *2 $4 AUTH $7 hunter2", "ERR what is *2"),
+            ("OOPS *2\\r\\n$4\\r\\nAUTH", "OOPS *2\\r\\n"),
+            (
+                "NOPERM RPUSH session:s {\"role\":\"user\",\"content\":\"secret\"}",
+                "NOPERM RPUSH session:s",
+            ),
+            ("WRONGTYPE \"{\\\"role\\\"", "WRONGTYPE"),
+            (
+                "NOPERM User agent has no permissions to run the 'eval' command",
+                "NOPERM User agent has no permissions to run the 'eval' command",
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "OOM command not allowed when used memory > 'maxmemory'",
+            ),
+        ] {
+            assert_eq!(Error::from_reply(reply).text(), expected);
+        }
     }
 
     #[test]

@@ -89,23 +89,21 @@ pub fn handshake_done(replies: &Replies, settings: &Settings) -> Result<(), Erro
     let mut replies = replies.iter();
     let authenticates = settings.username.is_some() || settings.password.is_some();
     if authenticates && let Some(error) = replies.next().and_then(Reply::error) {
+        let passes = error.may_pass();
         return Err(match error {
             // Whatever a server says against AUTH is a matter of access: "ERR
             // invalid password" and "ERR Client sent AUTH, but no password is
             // set" before Redis 6, "ERR AUTH <password> called without any
             // password configured" since. Nothing of it is shown: it may hold the
             // password.
-            Error::AccessDenied(_) => {
-                Error::AccessDenied("the server does not accept the credentials".to_owned())
+            Error::Unavailable(_) => {
+                Error::Unavailable("the server takes no more clients".to_owned())
             }
-            Error::Server { code, .. } if code == "ERR" => {
-                Error::AccessDenied("the server does not accept the credentials".to_owned())
-            }
-            Error::Server { code, .. } => Error::Server {
+            Error::Server { code, .. } if passes => Error::Server {
                 message: code.clone(),
                 code,
             },
-            error => error,
+            _ => Error::AccessDenied("the server does not accept the credentials".to_owned()),
         });
     }
     if settings.db != 0
@@ -583,6 +581,25 @@ mod tests {
                 "-ERR AUTH <password> called without any password configured\r\n+OK\r\n+PONG\r\n",
                 Err(Error::AccessDenied(
                     "the server does not accept the credentials".to_owned(),
+                )),
+            ),
+            (
+                "-LOADING secret\r\n+OK\r\n+PONG\r\n",
+                Err(Error::Server {
+                    code: "LOADING".to_owned(),
+                    message: "LOADING".to_owned(),
+                }),
+            ),
+            (
+                "-WRONGTYPE secret\r\n+OK\r\n+PONG\r\n",
+                Err(Error::AccessDenied(
+                    "the server does not accept the credentials".to_owned(),
+                )),
+            ),
+            (
+                "-ERR max number of clients secret\r\n+OK\r\n+PONG\r\n",
+                Err(Error::Unavailable(
+                    "the server takes no more clients".to_owned(),
                 )),
             ),
             (
