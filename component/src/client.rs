@@ -85,7 +85,7 @@ impl Client {
             match client.exchange(&request, deadline, answer)? {
                 Transacted::Length(length) => Ok(length),
                 Transacted::Foreign(error, undo) => {
-                    client.exchange(&undo, deadline, |_| Ok(()))?;
+                    client.exchange(&undo, deadline, session::undone)?;
                     Err(error)
                 }
             }

@@ -293,6 +293,21 @@ pub fn transacted(replies: &Replies, settings: &Settings, key: &str) -> Result<T
     }
 }
 
+/// Reads the answer to the request in [`Transacted::Foreign`].
+///
+/// # Errors
+///
+/// [`Error::AccessDenied`], if the key of another type keeps the expiry.
+pub fn undone(replies: &Replies) -> Result<(), Error> {
+    match replies.last() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::AccessDenied(format!(
+            "the key holds something other than a list, and was given an expiry that could not \
+             be taken back: {error}"
+        ))),
+    }
+}
+
 // get, history: LRANGE, for a history together with LLEN and TTL.
 
 /// How many entries at the end of a list are read; none is all of them.
@@ -754,6 +769,19 @@ mod tests {
         ] {
             assert_eq!(answer(text).err(), Some(expected));
         }
+    }
+
+    #[test]
+    fn an_expiry_that_stays_on_a_foreign_key_is_told() {
+        assert_eq!(undone(&replies(1, b":1\r\n")), Ok(()));
+        assert_eq!(
+            undone(&replies(1, b"-NOPERM no\r\n")),
+            Err(Error::AccessDenied(
+                "the key holds something other than a list, and was given an expiry that could \
+                 not be taken back: NOPERM no"
+                    .to_owned()
+            ))
+        );
     }
 
     #[test]
