@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::{env, fs};
 
+use xtask::component::PACKAGE;
+
 fn main() -> Result<(), String> {
     let folder = |name| env::var(name).map_err(|error| format!("{name}: {error}"));
     let checkout = folder("CARGO_MANIFEST_DIR")?;
@@ -21,7 +23,7 @@ fn main() -> Result<(), String> {
     ] {
         println!("cargo:rerun-if-changed={}", checkout.join(input).display());
     }
-    let component = xtask::component::build(checkout, &out.join("target"))?;
+    let component = xtask::component::build(PACKAGE, checkout, &out.join("target"))?;
     fs::copy(&component, out.join("session_memory.wasm"))
         .map_err(|error| format!("{}: {error}", component.display()))?;
     Ok(())

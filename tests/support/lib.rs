@@ -5,6 +5,7 @@
 
 pub mod proxy;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
+use xtask::component::{self, GUEST};
 pub use xtask::resp::{Client, Value};
 pub use xtask::server::{Server, free_port};
 
@@ -152,13 +154,35 @@ pub fn peer_answering(answer: &'static [u8], closes: bool) -> u16 {
     })
 }
 
+/// The component that misbehaves as the session id tells it, see `tests/guest`;
+/// built from what is there now.
+pub fn guest() -> &'static [u8] {
+    static GUEST_COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    GUEST_COMPONENT.get_or_init(|| {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        // A folder of its own, since cargo's lock does not let it use the same one.
+        let target_dir = profile_dir().join("guest");
+        let built = component::build(GUEST, checkout, &target_dir);
+        fs::read(built.unwrap_or_else(|error| panic!("{error}"))).unwrap()
+    })
+}
+
+/// The folder that the tests were built in: `<target>/<profile>`.
+fn profile_dir() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let tests = std::env::current_exe().unwrap();
+    tests
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
 /// The command-line program, built from what is there now.
 pub fn cli() -> &'static Path {
     static CLI: OnceLock<PathBuf> = OnceLock::new();
     CLI.get_or_init(|| {
-        let tests = std::env::current_exe().unwrap();
-        // <target>/<profile>/deps/<test>
-        let profile = tests.ancestors().nth(2).unwrap_or(Path::new("."));
+        let profile = profile_dir();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,5 @@
-//! The one way the component is built.
+//! The one way components are built: the one that is the product, and the one that
+//! tests the host.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,8 +9,14 @@ use std::process::Command;
 /// The target of the component.
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// Builds the component of the given checkout and answers where it lies below
-/// `target_dir`.
+/// The package that holds the component.
+pub const PACKAGE: &str = "session-memory";
+
+/// The package of the component that misbehaves for the tests of the host.
+pub const GUEST: &str = "session-memory-test-guest";
+
+/// Builds the component of a package in the given checkout and answers where it
+/// lies below `target_dir`.
 ///
 /// The bytes depend on the sources and the toolchain, and not on the folders that
 /// they are in: panic messages would hold the path of the registry otherwise.
@@ -17,7 +24,7 @@ pub const TARGET: &str = "wasm32-wasip2";
 /// # Errors
 ///
 /// One line that says what to do, when cargo fails.
-pub fn build(checkout: &Path, target_dir: &Path) -> Result<PathBuf, String> {
+pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBuf, String> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What an outer cargo or clippy set for its own target would change this build.
     for variable in [
@@ -30,7 +37,7 @@ pub fn build(checkout: &Path, target_dir: &Path) -> Result<PathBuf, String> {
     }
     let status = command
         .current_dir(checkout)
-        .args(["build", "--locked", "--package", "session-memory", "--lib"])
+        .args(["build", "--locked", "--package", package, "--lib"])
         .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
         .arg(target_dir)
         .env("CARGO_ENCODED_RUSTFLAGS", remapped(checkout))
@@ -38,14 +45,14 @@ pub fn build(checkout: &Path, target_dir: &Path) -> Result<PathBuf, String> {
         .map_err(|error| format!("cargo cannot be run: {error}"))?;
     if !status.success() {
         return Err(format!(
-            "the component was not built; `cargo xtask build` installs what it needs, \
+            "{package} was not built; `cargo xtask build` installs what it needs, \
              or `rustup target add {TARGET}`"
         ));
     }
     Ok(target_dir
         .join(TARGET)
         .join(PROFILE)
-        .join("session_memory.wasm"))
+        .join(package.replace('-', "_") + ".wasm"))
 }
 
 /// In the workspace's Cargo.toml.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use xtask::component::{GUEST, PACKAGE};
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
@@ -60,7 +61,7 @@ fn build() -> Result {
     setup::target()?;
     step("building the component");
     let target_dir = target_dir()?;
-    let built = xtask::component::build(&checkout(), &target_dir)?;
+    let built = xtask::component::build(PACKAGE, &checkout(), &target_dir)?;
     let component = target_dir
         .join(xtask::component::TARGET)
         .join("release/session_memory.wasm");
@@ -97,10 +98,12 @@ fn test() -> Result {
         "-D",
         "warnings",
     ])?;
-    step("checking the component for lints");
+    step("checking the component and the tests' guest for lints");
     let component = [
         "--package",
-        "session-memory",
+        PACKAGE,
+        "--package",
+        GUEST,
         "--lib",
         "--target",
         xtask::component::TARGET,

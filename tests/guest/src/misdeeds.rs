@@ -1,0 +1,242 @@
+//! What the guest does when it is told to.
+
+extern crate alloc;
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::mem;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::bindings::contract::memory::{self, GuestClient};
+use crate::bindings::contract::types::{
+    Error, History, Message, NewMessage, Options, Role, ServerError,
+};
+use crate::bindings::wasi::cli::environment::get_environment;
+use crate::bindings::wasi::clocks::monotonic_clock::{now, subscribe_duration};
+use crate::bindings::wasi::random::random::get_random_bytes;
+use crate::bindings::wasi::sockets::instance_network::instance_network;
+use crate::bindings::wasi::sockets::ip_name_lookup::resolve_addresses;
+use crate::bindings::wasi::sockets::network::{
+    ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+};
+use crate::bindings::wasi::sockets::tcp::TcpSocket;
+use crate::bindings::wasi::sockets::tcp_create_socket::create_tcp_socket;
+use crate::bindings::{grow, not_utf8, out_of_bounds, overlapping, trap};
+
+pub struct Guest;
+
+impl memory::Guest for Guest {
+    type Client = Client;
+}
+
+/// It counts the calls that this instance has had.
+pub struct Client {
+    calls: Cell<u32>,
+}
+
+impl GuestClient for Client {
+    fn open(options: Options) -> Result<memory::Client, Error> {
+        obey(&options.key_prefix.unwrap_or_default())?;
+        let calls = Cell::new(0);
+        Ok(memory::Client::new(Client { calls }))
+    }
+
+    fn add(&self, session_id: String, _: Role, _: String, _: Option<String>) -> Result<u32, Error> {
+        self.count(session_id)
+    }
+
+    fn add_all(&self, session_id: String, _: Vec<NewMessage>) -> Result<u32, Error> {
+        self.count(session_id)
+    }
+
+    /// A message for each line that there is to say.
+    fn get(&self, session_id: String, _: Option<u32>) -> Result<Vec<Message>, Error> {
+        self.calls.set(self.calls.get() + 1);
+        Ok(obey(&session_id)?.into_iter().map(message).collect())
+    }
+
+    fn history(&self, session_id: String, _: Option<u32>) -> Result<History, Error> {
+        let messages = self.get(session_id, None)?;
+        Ok(History {
+            messages,
+            total: self.calls.get(),
+            skipped: 0,
+            ttl_seconds: None,
+        })
+    }
+
+    fn clear(&self, session_id: String) -> Result<(), Error> {
+        self.count(session_id).map(|_| ())
+    }
+
+    fn exists(&self, session_id: String) -> Result<bool, Error> {
+        self.count(session_id).map(|_| true)
+    }
+
+    fn count(&self, session_id: String) -> Result<u32, Error> {
+        self.calls.set(self.calls.get() + 1);
+        obey(&session_id)?;
+        Ok(self.calls.get())
+    }
+}
+
+fn message(content: String) -> Message {
+    Message {
+        role: Role::User,
+        content,
+        timestamp: String::new(),
+        metadata: None,
+        id: None,
+    }
+}
+
+/// An order is a word, and for some of them another one.
+fn obey(order: &str) -> Result<Vec<String>, Error> {
+    let (order, operand) = order.split_once(' ').unwrap_or((order, ""));
+    let lines = match order {
+        "loop" => busy(),
+        "sleep" => {
+            subscribe_duration(u64::MAX).block();
+            Vec::new()
+        }
+        "trap" => trap(),
+        "grow" => grow(),
+        // 64 GiB, of which one MiB is there.
+        "flood-overlapping" => overlapping(1 << 16, 1 << 20),
+        "flood-many" => (0..2 << 20).map(|_| String::new()).collect(),
+        "flood-error" => return Err(Error::Other("x".repeat(128 << 20))),
+        "out-of-bounds" => [out_of_bounds()].into(),
+        "not-utf8" => [not_utf8()].into(),
+        "pollables" => loop {
+            mem::forget(subscribe_duration(u64::MAX));
+        },
+        "sockets" => loop {
+            mem::forget(create_tcp_socket(IpAddressFamily::Ipv4).map_err(refused)?);
+        },
+        "random" => {
+            get_random_bytes(1 << 30);
+            Vec::new()
+        }
+        "environment" => get_environment()
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
+        "connect" => connect(operand).map_err(refused)?,
+        "bind" => bind(operand).map(|_| Vec::new()).map_err(refused)?,
+        "listen" => listen(operand).map_err(refused)?,
+        "resolve" => resolve(operand).map_err(refused)?,
+        // An error that a server is said to have answered.
+        "server-error" => {
+            return Err(Error::Server(ServerError {
+                code: "ERR".to_owned(),
+                message: operand.to_owned(),
+            }));
+        }
+        _ => Vec::new(),
+    };
+    Ok(lines)
+}
+
+/// For ever, in a way that no compiler can take away.
+fn busy() -> ! {
+    let mut last = now();
+    loop {
+        for n in 0..1_000_000_u64 {
+            last = core::hint::black_box(last ^ n);
+        }
+    }
+}
+
+fn refused(code: ErrorCode) -> Error {
+    Error::Other(code.name().to_owned())
+}
+
+fn connect(address: &str) -> Result<Vec<String>, ErrorCode> {
+    let (socket, address) = socket(address)?;
+    socket.start_connect(&instance_network(), address)?;
+    let connected = socket.subscribe();
+    loop {
+        match socket.finish_connect() {
+            Ok(streams) => {
+                drop((connected, streams));
+                return Ok(["connected".to_owned()].into());
+            }
+            Err(ErrorCode::WouldBlock) => connected.block(),
+            Err(code) => return Err(code),
+        }
+    }
+}
+
+fn bind(address: &str) -> Result<TcpSocket, ErrorCode> {
+    let (socket, address) = socket(address)?;
+    socket.start_bind(&instance_network(), address)?;
+    let bound = socket.subscribe();
+    while let Err(code) = socket.finish_bind() {
+        match code {
+            ErrorCode::WouldBlock => bound.block(),
+            code => return Err(code),
+        }
+    }
+    drop(bound);
+    Ok(socket)
+}
+
+fn listen(address: &str) -> Result<Vec<String>, ErrorCode> {
+    let socket = bind(address)?;
+    socket.start_listen()?;
+    let listening = socket.subscribe();
+    while let Err(code) = socket.finish_listen() {
+        match code {
+            ErrorCode::WouldBlock => listening.block(),
+            code => return Err(code),
+        }
+    }
+    Ok(["listening".to_owned()].into())
+}
+
+fn resolve(name: &str) -> Result<Vec<String>, ErrorCode> {
+    let found = resolve_addresses(&instance_network(), name)?;
+    let ready = found.subscribe();
+    let mut addresses = Vec::new();
+    loop {
+        match found.resolve_next_address() {
+            Ok(Some(IpAddress::Ipv4((a, b, c, d)))) => {
+                addresses.push(IpAddr::from([a, b, c, d]).to_string());
+            }
+            Ok(Some(IpAddress::Ipv6((a, b, c, d, e, f, g, h)))) => {
+                addresses.push(IpAddr::from([a, b, c, d, e, f, g, h]).to_string());
+            }
+            Ok(None) => return Ok(addresses),
+            Err(ErrorCode::WouldBlock) => ready.block(),
+            Err(code) => return Err(code),
+        }
+    }
+}
+
+fn socket(address: &str) -> Result<(TcpSocket, IpSocketAddress), ErrorCode> {
+    let address = address.parse().map_err(|_| ErrorCode::InvalidArgument)?;
+    let (family, address) = match address {
+        SocketAddr::V4(address) => {
+            let [a, b, c, d] = address.ip().octets();
+            let address = Ipv4SocketAddress {
+                port: address.port(),
+                address: (a, b, c, d),
+            };
+            (IpAddressFamily::Ipv4, IpSocketAddress::Ipv4(address))
+        }
+        SocketAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h] = address.ip().segments();
+            let address = Ipv6SocketAddress {
+                port: address.port(),
+                flow_info: 0,
+                address: (a, b, c, d, e, f, g, h),
+                scope_id: 0,
+            };
+            (IpAddressFamily::Ipv6, IpSocketAddress::Ipv6(address))
+        }
+    };
+    Ok((create_tcp_socket(family)?, address))
+}
