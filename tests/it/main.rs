@@ -13,4 +13,5 @@ mod limits;
 mod model;
 mod server_faults;
 mod soak;
+mod sandbox;
 mod stored;
