@@ -48,7 +48,8 @@
 //!   [`Builder::network`] allows; a name is looked up only if it is one of those;
 //! - the clocks, random numbers, and the environment variables of the options; no files, no
 //!   standard streams, no arguments;
-//! - memory up to [`Builder::max_memory`] bytes;
+//! - memory up to [`Builder::max_memory`] bytes, and 200 handles at once: sockets,
+//!   streams, and what it waits for;
 //! - for each operation, the timeout of the options and [`GRACE`].
 //!
 //! An instance that traps, oversteps or is cancelled in the middle of a call (by

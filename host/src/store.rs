@@ -110,9 +110,11 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
         store: limits,
         denied_memory: false,
     };
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
     let state = State {
         wasi: wasi.build(),
-        table: ResourceTable::new(),
+        table,
         gate,
         limits,
     };
@@ -160,6 +162,11 @@ struct HasTable;
 impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
 }
+
+/// Sockets, streams, pollables, lookups: a connection is five, and a wait one more.
+/// Each socket is a file descriptor, of which the whole process may have only a
+/// thousand.
+const MAX_HANDLES: usize = 200;
 
 /// A component of one module has three: its own, and two that wire its imports.
 const MAX_INSTANCES: usize = 10;

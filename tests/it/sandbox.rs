@@ -240,6 +240,19 @@ async fn a_guest_that_hands_over_too_much_is_stopped() {
     }
 }
 
+#[tokio::test]
+async fn a_guest_that_hoards_handles_is_stopped() {
+    let memory = hostile().await;
+    for order in ["pollables", "sockets"] {
+        let before = in_use();
+        let error = memory.get(order, None).await.unwrap_err();
+        println!("{order}: {error}");
+        assert!(matches!(error, Error::Component { .. }), "{error:?}");
+        bounded(order, before, 16 << 20);
+        next_call_is_of_a_new_instance(&memory).await;
+    }
+}
+
 /// Bytes of memory that this process has in use, and the most that it ever had; on
 /// Linux.
 fn in_use() -> (u64, u64) {
