@@ -27,10 +27,13 @@ pub(crate) fn load(component: &[u8], cache: bool) -> Result<(Engine, ProviderPre
     let engine = Engine::new(&config).map_err(Error::component("start the runtime"))?;
     let component = Component::from_binary(&engine, component)
         .map_err(Error::component("compile the component"))?;
-    let pre = store::linker(&engine)
-        .and_then(|linker| linker.instantiate_pre(&component))
-        .and_then(ProviderPre::new)
-        .map_err(Error::component("link the component"))?;
+    let linker = store::linker(&engine).map_err(Error::component("link the component"))?;
+    let linked = linker.instantiate_pre(&component).map_err(|error| {
+        // The root cause does not say which import it is about.
+        let during = format!("link the component: {error}");
+        Error::component(during)(error)
+    })?;
+    let pre = ProviderPre::new(linked).map_err(Error::component("link the component"))?;
     tick(&engine);
     Ok((engine, pre))
 }

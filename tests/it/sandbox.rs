@@ -11,6 +11,9 @@ use session_memory_host::{
 };
 use session_memory_tests::{free_port, guest, refusal};
 use tokio::time::timeout;
+use wasm_encoder::{
+    Component, ComponentImportSection, ComponentTypeRef, ComponentTypeSection, InstanceType,
+};
 
 /// Short, so that the tests are.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(200);
@@ -433,6 +436,50 @@ async fn only_the_listed_variables_are_seen() {
         let (name, _) = line.split_once('=').unwrap();
         assert!(!["HOME", "PATH"].contains(&name), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_component_that_asks_for_more_is_refused() {
+    for interface in [
+        "wasi:filesystem/types@0.2.6",
+        "wasi:filesystem/preopens@0.2.6",
+        "wasi:sockets/udp@0.2.6",
+        "wasi:sockets/udp-create-socket@0.2.6",
+        "wasi:cli/stdout@0.2.6",
+        "wasi:cli/exit@0.2.6",
+        "wasi:http/outgoing-handler@0.2.6",
+        "wasi:random/insecure@0.2.6",
+    ] {
+        let opened = SessionMemory::builder()
+            .component_bytes(importing(interface))
+            .environment([])
+            .compilation_cache(false)
+            .open()
+            .await;
+        let error = opened.unwrap_err();
+        assert!(matches!(error, Error::Component { .. }), "{error:?}");
+        assert!(error.to_string().contains(interface), "{error}");
+        println!("{error}");
+    }
+}
+
+/// A component that imports a function of an interface, and is nothing else.
+fn importing(interface: &str) -> Vec<u8> {
+    let mut functions = InstanceType::new();
+    functions
+        .ty()
+        .function()
+        .params::<_, wasm_encoder::ComponentValType>([])
+        .result(None);
+    functions.export("do", ComponentTypeRef::Func(0));
+    let mut types = ComponentTypeSection::new();
+    types.instance(&functions);
+    let mut imports = ComponentImportSection::new();
+    imports.import(interface, ComponentTypeRef::Instance(0));
+    let mut component = Component::new();
+    component.section(&types);
+    component.section(&imports);
+    component.finish()
 }
 
 #[tokio::test]
