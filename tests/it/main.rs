@@ -14,4 +14,5 @@ mod model;
 mod server_faults;
 mod soak;
 mod sandbox;
+mod secrets;
 mod stored;

@@ -1,0 +1,242 @@
+//! Passwords and what messages say are shown to nobody.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use session_memory_host::{Delivery, Error, Message, NewMessage, Options, Role, SessionMemory};
+use session_memory_tests::{builder, cli_with, peer, redis, run, server};
+
+const PASSWORD: &str = "hunter2-correct";
+const WORDS: &str = "my PIN is 4711";
+
+fn with_password(delivery: Delivery) -> Options {
+    Options {
+        password: Some(PASSWORD.to_owned().into()),
+        delivery: Some(delivery),
+        connect_timeout: Some(300),
+        operation_timeout: Some(300),
+        ..Options::default()
+    }
+}
+
+fn metadata() -> String {
+    format!(r#"{{"note": "{WORDS}"}}"#)
+}
+
+fn new_message() -> NewMessage {
+    NewMessage {
+        role: Role::User,
+        content: WORDS.to_owned(),
+        metadata: Some(metadata()),
+    }
+}
+
+/// Whether a text has none of the secrets in it, nor a part of one.
+fn silent(text: &str) {
+    for secret in ["hunter2", "4711", "PIN is"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+/// What can be seen of an error, its sources included.
+fn seen(error: &Error) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text += &format!(" {error} {error:?}");
+        source = error.source();
+    }
+    text
+}
+
+/// Does everything that there is to do, and gathers what the failures say.
+async fn failures(memory: &SessionMemory) -> Vec<String> {
+    let outcomes = [
+        memory
+            .add("s", Role::User, WORDS, Some(&metadata()))
+            .await
+            .err(),
+        memory
+            .add_all("s", &[new_message(), new_message()])
+            .await
+            .err(),
+        memory.get("s", None).await.err(),
+        memory.history("s", None).await.err(),
+        memory.clear("s").await.err(),
+        memory.exists("s").await.err(),
+        memory.count("s").await.err(),
+    ];
+    outcomes.iter().flatten().map(seen).collect()
+}
+
+#[tokio::test]
+async fn debug_output_shows_none() {
+    let server = server();
+    redis(&server, &["CONFIG", "SET", "requirepass", PASSWORD]);
+    let options = with_password(Delivery::ExactlyOnce);
+    let shown = format!("{options:?}");
+    silent(&shown);
+    assert!(shown.contains("Password(..)"), "{shown}");
+
+    let environment = [("REDIS_PASSWORD".to_owned(), PASSWORD.to_owned())];
+    let builder = builder(server.port(), options.clone()).environment(environment);
+    silent(&format!("{builder:?} {builder:#?}"));
+    let memory = builder.open().await.unwrap();
+    silent(&format!("{memory:?} {memory:#?}"));
+
+    let message = new_message();
+    silent(&format!("{message:?} {message:#?}"));
+    memory.add_all("s", &[message]).await.unwrap();
+    let history = memory.history("s", None).await.unwrap();
+    let message: &Message = &history.messages[0];
+    assert_eq!(message.content, WORDS);
+    assert_eq!(message.metadata, Some(metadata()));
+    silent(&format!("{message:?} {history:?} {history:#?}"));
+}
+
+#[tokio::test]
+async fn errors_show_none() {
+    let server = server();
+    redis(&server, &["SET", "session:foreign", "x"]);
+    redis(&server, &["CONFIG", "SET", "requirepass", PASSWORD]);
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
+        let wrong = Options {
+            password: Some("hunter2-wrong".to_owned().into()),
+            ..with_password(delivery)
+        };
+        silent(&seen(
+            &builder(server.port(), wrong).open().await.unwrap_err(),
+        ));
+        let options = Options {
+            max_message_bytes: Some(64),
+            ..with_password(delivery)
+        };
+        let memory = builder(server.port(), options).open().await.unwrap();
+        let add = |session, content, metadata| memory.add(session, Role::User, content, metadata);
+        for error in [
+            add("foreign", WORDS, None).await.unwrap_err(),
+            add("s", &WORDS.repeat(10), None).await.unwrap_err(),
+            add("", WORDS, None).await.unwrap_err(),
+            add("s", "x", Some(WORDS)).await.unwrap_err(),
+            add("s", "x", Some(r#"{"my PIN is": 4711"#))
+                .await
+                .unwrap_err(),
+            add("s", "x", Some(r#""my PIN is 4711""#))
+                .await
+                .unwrap_err(),
+            add("s", "x", Some("{my PIN is 4711}")).await.unwrap_err(),
+        ] {
+            silent(&seen(&error));
+        }
+    }
+}
+
+/// Repeats in an error reply what it was sent: the beginning of the connection, or
+/// all that comes after it was answered as it should be.
+fn echo(handshake: Option<&'static [u8]>, code: &'static str, how: fn(&[u8]) -> Vec<u8>) -> u16 {
+    peer(move |mut connection| {
+        let mut buffer = [0; 64 * 1024];
+        let mut sent = Vec::new();
+        let mut read = |connection: &mut std::net::TcpStream| {
+            let size = connection.read(&mut buffer).unwrap_or(0);
+            sent.extend_from_slice(&buffer[..size]);
+        };
+        read(&mut connection);
+        if let Some(handshake) = handshake {
+            let _ = connection.write_all(handshake);
+            read(&mut connection);
+        }
+        let _ = connection.write_all(&[b"-", code.as_bytes(), &how(&sent), b"\r\n"].concat());
+    })
+}
+
+/// In one line.
+fn words(sent: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(sent)
+        .replace("\r\n", " ")
+        .into_bytes()
+}
+
+fn escaped(sent: &[u8]) -> Vec<u8> {
+    sent.escape_ascii().to_string().into_bytes()
+}
+
+fn quoted(sent: &[u8]) -> Vec<u8> {
+    let words = String::from_utf8_lossy(sent).replace("\r\n", "' '");
+    format!("unknown command '{words}'").into_bytes()
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_what_it_was_sent_is_not_repeated() {
+    for code in [
+        "ERR ",
+        "ERR unknown command ",
+        "ERR max number of clients ",
+        "NOPERM ",
+        "WRONGTYPE ",
+        "OOPS ",
+        "",
+    ] {
+        for how in [<[u8]>::to_vec, words, escaped, quoted] {
+            for (delivery, handshake) in [
+                (Delivery::ExactlyOnce, &b"+OK\r\n+PONG\r\n"[..]),
+                (Delivery::AtMostOnce, b"+OK\r\n+OK\r\n*0\r\n+PONG\r\n"),
+            ] {
+                let options = with_password(delivery);
+                let at_auth = builder(echo(None, code, how), options.clone());
+                silent(&seen(&at_auth.open().await.unwrap_err()));
+                // This one is tried again until the deadline, each time.
+                if code == "ERR max number of clients " {
+                    continue;
+                }
+                let after = builder(echo(Some(handshake), code, how), options);
+                let memory = after.open().await.unwrap();
+                let failures = failures(&memory).await;
+                assert_eq!(failures.len(), 7, "{code}");
+                for text in &failures {
+                    silent(text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn arguments_of_the_program_show_none() {
+    let (received, at_peer) = mpsc::channel();
+    let port = peer(move |mut connection| {
+        let mut buffer = [0; 1024];
+        let size = connection.read(&mut buffer).unwrap_or(0);
+        let _ = received.send(buffer[..size].to_vec());
+        // Never answered, so that the program can be looked at.
+        let _ = connection.read(&mut buffer);
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, PASSWORD).unwrap();
+    let port = port.to_string();
+    let place = ["count", "s", "--host", "127.0.0.1", "--port", &port];
+    let from_file = ["--password-file", file.to_str().unwrap()];
+    for (from, variable) in [(&from_file[..], None), (&[], Some(PASSWORD))] {
+        let mut command = cli_with(&[&place[..], from].concat());
+        command.envs(variable.map(|password| ("REDIS_PASSWORD", password)));
+        let mut program = command.stderr(Stdio::null()).spawn().unwrap();
+        let sent = at_peer.recv_timeout(Duration::from_secs(20)).unwrap();
+        let arguments = fs::read(format!("/proc/{}/cmdline", program.id())).unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert!(String::from_utf8_lossy(&sent).contains(PASSWORD));
+        let arguments = String::from_utf8_lossy(&arguments);
+        assert!(arguments.contains("count"), "{arguments}");
+        silent(&arguments);
+    }
+    // There is no argument that takes it.
+    for refused in [&["--password", PASSWORD][..], &["--password=hunter2"]] {
+        let output = run(&mut cli_with(&[&place[..], refused].concat()), b"");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
