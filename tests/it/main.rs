@@ -9,6 +9,7 @@ mod errors;
 mod expiry;
 mod faults;
 mod isolation;
+mod least_privilege;
 mod limits;
 mod model;
 mod server_faults;

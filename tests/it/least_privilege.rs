@@ -1,0 +1,115 @@
+//! A user with the permissions that README names, and no others.
+
+use session_memory_host::{Delivery, NewMessage, Options, Role, TtlPolicy};
+use session_memory_tests::{Server, builder, integer, redis, server};
+
+const EXACTLY_ONCE: [&str; 13] = [
+    "ping", "select", "evalsha", "eval", "lpos", "rpush", "ltrim", "expire", "ttl", "llen",
+    "lrange", "multi", "exec",
+];
+
+const AT_MOST_ONCE: [&str; 13] = [
+    "ping", "select", "multi", "exec", "pttl", "rpush", "ltrim", "expire", "persist", "pexpire",
+    "lrange", "llen", "ttl",
+];
+
+#[tokio::test]
+async fn it_is_enough_and_no_less_is() {
+    let server = server();
+    for (delivery, commands) in [
+        (Delivery::ExactlyOnce, &EXACTLY_ONCE),
+        (Delivery::AtMostOnce, &AT_MOST_ONCE),
+    ] {
+        permit(&server, "~session:*", commands);
+        if let Err(error) = everything(&server, delivery).await {
+            panic!("{delivery:?}: {error}");
+        }
+        for removed in commands {
+            let rest: Vec<_> = commands
+                .iter()
+                .copied()
+                .filter(|name| name != removed)
+                .collect();
+            permit(&server, "~session:*", &rest);
+            match everything(&server, delivery).await {
+                Ok(()) => panic!("{delivery:?}: {removed} is not needed"),
+                Err(error) => println!("{delivery:?} without {removed}: {error}"),
+            }
+        }
+        permit(&server, "~other:*", commands);
+        assert!(everything(&server, delivery).await.is_err());
+    }
+}
+
+fn permit(server: &Server, keys: &str, commands: &[&str]) {
+    let commands: Vec<String> = commands.iter().map(|name| format!("+{name}")).collect();
+    let mut words = vec!["ACL", "SETUSER", "agent", "reset", "on", ">secret", keys];
+    words.extend(commands.iter().map(String::as_str));
+    println!("{}", words.join(" "));
+    redis(server, &words);
+}
+
+/// Every operation, with every policy, with and without a most number of messages.
+async fn everything(server: &Server, delivery: Delivery) -> Result<(), String> {
+    for ttl_policy in [TtlPolicy::Sliding, TtlPolicy::Fixed, TtlPolicy::None] {
+        for max_messages in [None, Some(2)] {
+            redis(server, &["FLUSHALL"]);
+            // So that the script is sent in full once.
+            redis(server, &["SCRIPT", "FLUSH"]);
+            let options = Options {
+                username: Some("agent".to_owned()),
+                password: Some("secret".to_owned().into()),
+                db: Some(1),
+                delivery: Some(delivery),
+                ttl_policy: Some(ttl_policy),
+                max_messages,
+                ..Options::default()
+            };
+            operations(server, options)
+                .await
+                .map_err(|error| format!("{ttl_policy:?}, {max_messages:?}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn operations(server: &Server, options: Options) -> Result<(), String> {
+    let kept = options.max_messages.unwrap_or(3);
+    let said = |error: session_memory_host::Error| format!("{}: {error}", error.variant());
+    let message = NewMessage {
+        role: Role::User,
+        content: "x".to_owned(),
+        metadata: None,
+    };
+    let memory = builder(server.port(), options).open().await.map_err(said)?;
+    memory.add("s", Role::User, "x", None).await.map_err(said)?;
+    let length = memory
+        .add_all("s", &[message.clone(), message])
+        .await
+        .map_err(said)?;
+    assert_eq!(length, kept);
+    assert_eq!(memory.add_all("s", &[]).await.map_err(said)?, kept);
+    assert_eq!(memory.get("s", Some(1)).await.map_err(said)?.len(), 1);
+    assert_eq!(memory.history("s", None).await.map_err(said)?.total, kept);
+    assert!(memory.exists("s").await.map_err(said)?);
+    assert_eq!(memory.count("s").await.map_err(said)?, kept);
+    memory.clear("s").await.map_err(said)?;
+
+    // A key of another type stays what it was, with its time to live.
+    let mut other = server.client().map_err(|error| error.to_string())?;
+    for (set, ttl) in [
+        (&["SET", "session:foreign", "x"][..], -1),
+        (&["SET", "session:foreign", "x", "EX", "50"], 50),
+    ] {
+        let mut command = |words: &[&str]| other.command(words).unwrap();
+        command(&["SELECT", "1"]);
+        command(set);
+        match memory.add("foreign", Role::User, "x", None).await {
+            Err(error) if error.variant() == "wrong-type" => {}
+            Err(error) => return Err(said(error)),
+            Ok(_) => panic!("it did not fail"),
+        }
+        assert_eq!(integer(command(&["TTL", "session:foreign"])), ttl);
+    }
+    Ok(())
+}
