@@ -98,6 +98,7 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
     let gate = Gate::new(Arc::clone(&grants.network));
     let mut wasi = WasiCtx::builder();
     wasi.envs(&grants.environment);
+    wasi.max_random_size(MAX_RANDOM);
     gate.configure(&mut wasi);
     let limits = StoreLimitsBuilder::new()
         .memory_size(grants.max_memory)
@@ -167,6 +168,10 @@ impl HasData for HasTable {
 /// Each socket is a file descriptor, of which the whole process may have only a
 /// thousand.
 const MAX_HANDLES: usize = 200;
+
+/// Random bytes at once. A call of the host is not interrupted, and 64 MiB of them,
+/// which is what the runtime allows, can take longer than [`crate::GRACE`].
+const MAX_RANDOM: u64 = 4096;
 
 /// A component of one module has three: its own, and two that wire its imports.
 const MAX_INSTANCES: usize = 10;

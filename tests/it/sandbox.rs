@@ -77,7 +77,7 @@ async fn a_guest_that_does_not_come_back_is_stopped() {
     let memory = hostile().await;
     // The first call would take the compilation along with it.
     memory.count("behave").await.unwrap();
-    for order in ["loop", "sleep"] {
+    for order in ["loop", "sleep", "random 4096"] {
         let begin = Instant::now();
         let (variant, text) = refusal(memory.get(order, None).await);
         in_time(order, begin);
@@ -232,7 +232,12 @@ async fn a_guest_that_hands_over_too_much_is_stopped() {
     .open()
     .await
     .unwrap();
-    for order in ["flood-overlapping", "flood-many", "flood-error", "random"] {
+    for order in [
+        "flood-overlapping",
+        "flood-many",
+        "flood-error",
+        "random 4097",
+    ] {
         let before = in_use();
         let begin = Instant::now();
         let error = memory.get(order, None).await.unwrap_err();

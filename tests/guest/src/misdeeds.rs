@@ -116,10 +116,9 @@ fn obey(order: &str) -> Result<Vec<String>, Error> {
         "sockets" => loop {
             mem::forget(create_tcp_socket(IpAddressFamily::Ipv4).map_err(refused)?);
         },
-        "random" => {
-            get_random_bytes(1 << 30);
-            Vec::new()
-        }
+        "random" => loop {
+            get_random_bytes(operand.parse().unwrap_or(0));
+        },
         "environment" => get_environment()
             .into_iter()
             .map(|(name, value)| format!("{name}={value}"))
