@@ -85,8 +85,17 @@ impl Client {
             match client.exchange(&request, deadline, answer)? {
                 Transacted::Length(length) => Ok(length),
                 Transacted::Foreign(error, undo) => {
-                    client.exchange(&undo, deadline, session::undone)?;
-                    Err(error)
+                    // On its own: with the rest of the attempt, it would be the wrong
+                    // expiry that is asked for and given back.
+                    let undone = client.operate(undo.effect, deadline, |client| {
+                        client.exchange(&undo, deadline, session::undone)
+                    });
+                    undone.and(Err(error)).map_err(|error| match error {
+                        Error::Unavailable(text) | Error::Timeout(text) => {
+                            Error::OutcomeUnknown(text)
+                        }
+                        error => error,
+                    })
                 }
             }
         })
