@@ -51,7 +51,7 @@ impl Error {
             "ERR" if text.starts_with("ERR max number of clients") => Error::Unavailable(shown),
             // What a script may not run has had several texts, and never a code.
             _ if SCRIPT_DENIED.iter().any(|denied| text.contains(denied)) => {
-                Error::AccessDenied(shown)
+                Error::AccessDenied(presentable(text.trim_start_matches("ERR ")))
             }
             _ => Error::Server {
                 code: if is_code { code } else { "ERR" }.to_owned(),
@@ -246,9 +246,7 @@ mod tests {
             ),
             (
                 "ERR ACL failure in script: User has no permissions",
-                Error::AccessDenied(
-                    "ERR ACL failure in script: User has no permissions".to_owned(),
-                ),
+                Error::AccessDenied("ACL failure in script: User has no permissions".to_owned()),
             ),
             (
                 "OOM command not allowed",

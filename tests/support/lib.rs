@@ -186,13 +186,8 @@ pub fn cli() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        build.args([
-            "build",
-            "--quiet",
-            "--package",
-            "session-memory-host",
-            "--bins",
-        ]);
+        // All of it, and so with the features that it has in these tests.
+        build.args(["build", "--quiet", "--workspace"]);
         if profile.ends_with("release") {
             build.arg("--release");
         }
