@@ -176,3 +176,55 @@ const MAX_RANDOM: u64 = 4096;
 /// A component of one module has three: its own, and two that wire its imports.
 const MAX_INSTANCES: usize = 10;
 const MAX_TABLES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::{Instance, Module};
+
+    const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
+
+    fn limited() -> (Engine, Store<State>) {
+        let engine = Engine::default();
+        let grants = Grants {
+            environment: Vec::new(),
+            network: Arc::default(),
+            max_memory: 64 * 1024,
+            max_result: 0,
+        };
+        let store = store(&engine, &grants);
+        (engine, store)
+    }
+
+    /// A module with one section.
+    fn module(engine: &Engine, section: &[u8]) -> Module {
+        Module::from_binary(engine, &[EMPTY, section].concat()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn tables_and_memories_are_limited() {
+        for (section, expected) in [
+            // A table of 10,000 and one of 10,001 elements; a memory of one page and
+            // one of two.
+            (&[4, 5, 1, 0x70, 0, 0x90, 0x4e][..], true),
+            (&[4, 5, 1, 0x70, 0, 0x91, 0x4e], false),
+            (&[5, 3, 1, 0, 1], true),
+            (&[5, 3, 1, 0, 2], false),
+        ] {
+            let (engine, mut store) = limited();
+            let module = module(&engine, section);
+            let instance = Instance::new_async(&mut store, &module, &[]).await;
+            assert_eq!(instance.is_ok(), expected, "{section:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn instances_are_limited() {
+        let (engine, mut store) = limited();
+        let module = module(&engine, &[]);
+        for _ in 0..MAX_INSTANCES {
+            Instance::new_async(&mut store, &module, &[]).await.unwrap();
+        }
+        assert!(Instance::new_async(&mut store, &module, &[]).await.is_err());
+    }
+}
