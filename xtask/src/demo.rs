@@ -41,7 +41,8 @@ pub fn run(cli: &Path) -> Result {
     let result = demo.play();
     if server.is_none() {
         // On a Redis that is not its own, nothing is left behind.
-        let _ = demo.command(&["clear", &demo.session]).status();
+        let mut clear = demo.command(&["clear", &demo.session]);
+        let _ = clear.stderr(Stdio::null()).status();
     }
     result
 }
