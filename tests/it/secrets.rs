@@ -10,7 +10,7 @@ use session_memory_host::{Delivery, Error, Message, NewMessage, Options, Role, S
 use session_memory_tests::{builder, cli_with, peer, redis, run, server};
 
 const PASSWORD: &str = "hunter2-correct";
-const WORDS: &str = "my PIN is 4711";
+const WORDS: &str = "my PIN is sesame";
 
 fn with_password(delivery: Delivery) -> Options {
     Options {
@@ -36,7 +36,7 @@ fn new_message() -> NewMessage {
 
 /// Whether a text has none of the secrets in it, nor a part of one.
 fn silent(text: &str) {
-    for secret in ["hunter2", "4711", "PIN is"] {
+    for secret in ["hunter2", "sesame", "PIN is"] {
         assert!(!text.contains(secret), "{text}");
     }
 }
@@ -121,13 +121,13 @@ async fn errors_show_none() {
             add("s", &WORDS.repeat(10), None).await.unwrap_err(),
             add("", WORDS, None).await.unwrap_err(),
             add("s", "x", Some(WORDS)).await.unwrap_err(),
-            add("s", "x", Some(r#"{"my PIN is": 4711"#))
+            add("s", "x", Some(r#"{"my PIN is": sesame"#))
                 .await
                 .unwrap_err(),
-            add("s", "x", Some(r#""my PIN is 4711""#))
+            add("s", "x", Some(r#""my PIN is sesame""#))
                 .await
                 .unwrap_err(),
-            add("s", "x", Some("{my PIN is 4711}")).await.unwrap_err(),
+            add("s", "x", Some("{my PIN is sesame}")).await.unwrap_err(),
         ] {
             silent(&seen(&error));
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use session_memory_host::{Delivery, Options, Role, SessionMemory};
 use session_memory_tests::proxy::Proxy;
 use session_memory_tests::{
-    Server, Value, builder, contents, integer, memory_with, redis, refusal, server, server_code,
-    server_with,
+    Server, Value, builder, contents, integer, is_redis_7, memory_with, redis, refusal, server,
+    server_code, server_with,
 };
 
 const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
@@ -197,6 +197,10 @@ async fn a_read_only_server_refuses_until_the_deadline() {
 async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
     for delivery in DELIVERIES {
         let server = server_with(&["--maxmemory-policy", "noeviction"]);
+        if delivery == Delivery::ExactlyOnce && !is_redis_7(&server) {
+            println!("before Redis 7, {delivery:?} may go beyond maxmemory");
+            continue;
+        }
         let memory = memory_with(&server, options(delivery, 5000)).await;
         memory.add("s", Role::User, "before", None).await.unwrap();
         redis(&server, &["CONFIG", "SET", "maxmemory", "1"]);
@@ -217,22 +221,16 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
 #[tokio::test]
 async fn a_server_that_loads_is_waited_for() {
     for delivery in DELIVERIES {
-        // Slow enough to be caught at it, with a look at the clients at every key.
-        let slow = [
-            "--key-load-delay",
-            "1500",
-            "--loading-process-events-interval-bytes",
-            "1024",
-            "--rdbcompression",
-            "no",
-        ];
+        // Slow enough to be caught at it, and large enough that the server looks at
+        // its clients at every key, which it does every 2 MiB.
+        let slow = ["--key-load-delay", "150000", "--rdbcompression", "no"];
         let mut server = server_with(&[&DURABLE[..], &slow].concat());
         let patient = memory_with(&server, options(delivery, 10_000)).await;
         let impatient = memory_with(&server, options(delivery, 300)).await;
         patient.add("s", Role::User, "before", None).await.unwrap();
         let mut client = server.client().unwrap();
-        for n in 0..1000 {
-            let set = ["SET", &format!("other:{n}"), &"x".repeat(1000)];
+        for n in 0..10 {
+            let set = ["SET", &format!("other:{n}"), &"x".repeat(3 << 20)];
             client.command(&set).unwrap();
         }
         // Only a file that begins with a snapshot is loaded like that.

@@ -79,6 +79,14 @@ pub fn server_with_user(name: &str, rules: &str) -> Server {
     server
 }
 
+/// Whether a script can ask what its user may run, which is so since Redis 7.
+/// Before that, the push is not the script's first write, and so not refused when
+/// the server is out of memory; and EXPIRE has no NX.
+pub fn is_redis_7(server: &Server) -> bool {
+    let ask = ["EVAL", "return redis.acl_check_cmd and 1 or 0", "0"];
+    redis(server, &ask) == Value::Integer(1)
+}
+
 /// The raw elements of a list.
 pub fn elements(server: &Server, key: &str) -> Vec<String> {
     let Value::Array(Some(elements)) = redis(server, &["LRANGE", key, "0", "-1"]) else {
