@@ -22,6 +22,7 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
+pub(crate) use exports::edge::session_memory::memory::GuestClient;
 pub(crate) use exports::edge::session_memory::types;
 
 impl From<&Options> for types::Options {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
-use crate::bindings::{Provider as Exports, ProviderPre, types};
+use crate::bindings::{GuestClient, Provider as Exports, ProviderPre, types};
 use crate::engine;
 use crate::error::Error;
 use crate::network::NetworkPolicy;
@@ -85,19 +85,13 @@ impl SessionMemory {
         content: &str,
         metadata: Option<&str>,
     ) -> Result<u32, Error> {
-        let mut call = self.call("add to", session_id, Effect::Writes).await?;
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(
-            call.until,
-            guest.call_add(store, *client, session_id, role.into(), content, metadata),
-        )
-        .await;
-        call.end(result)
+        let call = self.call("add to", session_id, Effect::Writes).await?;
+        call.run(async |guest, store, client| {
+            guest
+                .call_add(store, client, session_id, role.into(), content, metadata)
+                .await
+        })
+        .await
     }
 
     /// Appends several messages in order, all or none, otherwise as
@@ -107,20 +101,14 @@ impl SessionMemory {
     ///
     /// As [`SessionMemory::add`].
     pub async fn add_all(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
-        let mut call = self.call("add-all to", session_id, Effect::Writes).await?;
+        let call = self.call("add-all to", session_id, Effect::Writes).await?;
         let messages: Vec<_> = messages.iter().map(types::NewMessage::from).collect();
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(
-            call.until,
-            guest.call_add_all(store, *client, session_id, &messages),
-        )
-        .await;
-        call.end(result)
+        call.run(async |guest, store, client| {
+            guest
+                .call_add_all(store, client, session_id, &messages)
+                .await
+        })
+        .await
     }
 
     /// A session's messages, oldest first; with a limit the last that many. Empty
@@ -134,19 +122,13 @@ impl SessionMemory {
     /// [`Error::Component`] if the component trapped; otherwise the variant that
     /// says what was wrong with the server or the way to it.
     pub async fn get(&self, session_id: &str, limit: Option<u32>) -> Result<Vec<Message>, Error> {
-        let mut call = self.call("get", session_id, Effect::Reads).await?;
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(
-            call.until,
-            guest.call_get(store, *client, session_id, limit),
-        )
-        .await;
-        Ok(call.end(result)?.into_iter().map(Message::from).collect())
+        let call = self.call("get", session_id, Effect::Reads).await?;
+        let messages = call
+            .run(async |guest, store, client| {
+                guest.call_get(store, client, session_id, limit).await
+            })
+            .await?;
+        Ok(messages.into_iter().map(Message::from).collect())
     }
 
     /// [`SessionMemory::get`], with the number of entries, the number of those
@@ -156,19 +138,13 @@ impl SessionMemory {
     ///
     /// As [`SessionMemory::get`].
     pub async fn history(&self, session_id: &str, limit: Option<u32>) -> Result<History, Error> {
-        let mut call = self.call("history of", session_id, Effect::Reads).await?;
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(
-            call.until,
-            guest.call_history(store, *client, session_id, limit),
-        )
-        .await;
-        Ok(call.end(result)?.into())
+        let call = self.call("history of", session_id, Effect::Reads).await?;
+        let history = call
+            .run(async |guest, store, client| {
+                guest.call_history(store, client, session_id, limit).await
+            })
+            .await?;
+        Ok(history.into())
     }
 
     /// Deletes a session. Succeeds if there is none.
@@ -178,15 +154,9 @@ impl SessionMemory {
     /// As [`SessionMemory::get`], and [`MemoryError::OutcomeUnknown`] if it may or
     /// may not have been deleted.
     pub async fn clear(&self, session_id: &str) -> Result<(), Error> {
-        let mut call = self.call("clear", session_id, Effect::Writes).await?;
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(call.until, guest.call_clear(store, *client, session_id)).await;
-        call.end(result)
+        let call = self.call("clear", session_id, Effect::Writes).await?;
+        call.run(async |guest, store, client| guest.call_clear(store, client, session_id).await)
+            .await
     }
 
     /// Whether a session has messages.
@@ -195,15 +165,9 @@ impl SessionMemory {
     ///
     /// As [`SessionMemory::get`].
     pub async fn exists(&self, session_id: &str) -> Result<bool, Error> {
-        let mut call = self.call("exists", session_id, Effect::Reads).await?;
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(call.until, guest.call_exists(store, *client, session_id)).await;
-        call.end(result)
+        let call = self.call("exists", session_id, Effect::Reads).await?;
+        call.run(async |guest, store, client| guest.call_exists(store, client, session_id).await)
+            .await
     }
 
     /// How many messages a session holds.
@@ -212,15 +176,9 @@ impl SessionMemory {
     ///
     /// As [`SessionMemory::get`].
     pub async fn count(&self, session_id: &str) -> Result<u32, Error> {
-        let mut call = self.call("count", session_id, Effect::Reads).await?;
-        let Instance {
-            store,
-            exports,
-            client,
-        } = &mut *call.instance;
-        let guest = exports.edge_session_memory_memory().client();
-        let result = timeout_at(call.until, guest.call_count(store, *client, session_id)).await;
-        call.end(result)
+        let call = self.call("count", session_id, Effect::Reads).await?;
+        call.run(async |guest, store, client| guest.call_count(store, client, session_id).await)
+            .await
     }
 
     async fn call<'a>(
@@ -333,11 +291,23 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Keeps the instance for the next call, if nothing speaks against it.
-    fn end<T>(
+    /// Runs a function of the component until the call's time is over, and keeps the
+    /// instance for the next call, if nothing speaks against it.
+    async fn run<T>(
         mut self,
-        result: Result<wasmtime::Result<Result<T, types::Error>>, Elapsed>,
+        function: impl AsyncFnOnce(
+            GuestClient<'_>,
+            &mut Store<State>,
+            ResourceAny,
+        ) -> wasmtime::Result<Result<T, types::Error>>,
     ) -> Result<T, Error> {
+        let Instance {
+            store,
+            exports,
+            client,
+        } = &mut *self.instance;
+        let guest = exports.edge_session_memory_memory().client();
+        let result = timeout_at(self.until, function(guest, store, *client)).await;
         let error = match result {
             Ok(Ok(Ok(value))) => {
                 *self.slot = Slot::Open(self.instance);
