@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use session_memory_host::{Delivery, Error, NewMessage, Options, Role, SessionMemory};
 use session_memory_tests::proxy::{Action, Direction, Fault, Proxy, framing};
-use session_memory_tests::{Client, Server, Value, builder, contents, refusal, server};
+use session_memory_tests::{Client, Server, builder, contents_with_ttl, refusal, server};
 
 const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
 
@@ -150,19 +150,7 @@ impl Bench {
 
     /// What lies on the server, which must have a time to live.
     fn stored(&mut self, session: &str) -> Vec<String> {
-        let key = format!("session:{session}");
-        let contents = contents(&mut self.redis, &key);
-        let ttl = self.redis.command(&["TTL", &key]).unwrap();
-        let expected = if contents.is_empty() {
-            -2..=-2
-        } else {
-            1..=3600
-        };
-        assert!(
-            matches!(ttl, Value::Integer(ttl) if expected.contains(&ttl)),
-            "{session} has {contents:?} and the TTL {ttl:?}"
-        );
-        contents
+        contents_with_ttl(&mut self.redis, session, "under a fault")
     }
 
     /// Runs the operation under a fault, and checks what it came to. Answers
@@ -346,12 +334,21 @@ async fn an_append_that_arrives_after_its_retry_is_there_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_ends_with_the_deadline() {
+    side_by_side(silence).await;
+}
+
+/// Every operation with either delivery, all at once, since each one waits for its
+/// deadline.
+async fn side_by_side<F>(case: impl Fn(Bench, Operation, Delivery) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let server = server();
     let mut runs = Vec::new();
     for delivery in DELIVERIES {
         for operation in OPERATIONS {
             let bench = Bench::new(&server, delivery, DEADLINE).await;
-            runs.push(tokio::spawn(silence(bench, operation, delivery)));
+            runs.push(tokio::spawn(case(bench, operation, delivery)));
         }
     }
     for run in runs {
@@ -393,17 +390,7 @@ async fn silence(mut bench: Bench, operation: Operation, delivery: Delivery) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trickle_ends_with_the_deadline() {
-    let server = server();
-    let mut runs = Vec::new();
-    for delivery in DELIVERIES {
-        for operation in OPERATIONS {
-            let bench = Bench::new(&server, delivery, DEADLINE).await;
-            runs.push(tokio::spawn(trickle(bench, operation, delivery)));
-        }
-    }
-    for run in runs {
-        run.await.unwrap();
-    }
+    side_by_side(trickle).await;
 }
 
 async fn trickle(mut bench: Bench, operation: Operation, delivery: Delivery) {

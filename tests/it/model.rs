@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use session_memory_host::{Delivery, Error, NewMessage, Options, Role, SessionMemory};
 use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
-use session_memory_tests::{Client, Value, builder, contents, server};
+use session_memory_tests::{builder, contents_with_ttl, server};
 
 /// Set to a seed, it repeats a run.
 const SEED: &str = "MODEL_SEED";
@@ -56,7 +56,7 @@ async fn run(rng: &mut Rng, delivery: Delivery) {
         let result = operation.run(client, session, &before).await;
         proxy.break_nothing();
         proxy.settle();
-        let stored = stored(&mut redis, session, &case);
+        let stored = contents_with_ttl(&mut redis, session, &case);
         match result {
             Ok(right) => {
                 assert!(right, "{case}: a wrong answer");
@@ -197,21 +197,4 @@ fn random_fault(rng: &mut Rng) -> Fault {
         offset: rng.usize(..longest),
         action,
     }
-}
-
-/// What a session holds; it must have a time to live.
-fn stored(redis: &mut Client, session: &str, case: &str) -> Vec<String> {
-    let key = format!("session:{session}");
-    let contents = contents(redis, &key);
-    let ttl = redis.command(&["TTL", &key]).unwrap();
-    let expected = if contents.is_empty() {
-        -2..=-2
-    } else {
-        1..=3600
-    };
-    assert!(
-        matches!(ttl, Value::Integer(ttl) if expected.contains(&ttl)),
-        "{case}: {contents:?} with the TTL {ttl:?}"
-    );
-    contents
 }

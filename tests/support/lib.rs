@@ -108,6 +108,24 @@ pub fn contents(client: &mut Client, key: &str) -> Vec<String> {
     elements.into_iter().map(content).collect()
 }
 
+/// As [`contents`], of a session with the default prefix. If it holds anything, it
+/// must have a time to live.
+pub fn contents_with_ttl(redis: &mut Client, session: &str, case: &str) -> Vec<String> {
+    let key = format!("session:{session}");
+    let contents = contents(redis, &key);
+    let ttl = redis.command(&["TTL", &key]).unwrap();
+    let expected = if contents.is_empty() {
+        -2..=-2
+    } else {
+        1..=3600
+    };
+    assert!(
+        matches!(ttl, Value::Integer(ttl) if expected.contains(&ttl)),
+        "{case}: {session} has {contents:?} and the TTL {ttl:?}"
+    );
+    contents
+}
+
 /// An integer reply.
 pub fn integer(value: Value) -> i64 {
     match value {
