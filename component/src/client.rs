@@ -7,10 +7,11 @@ use crate::clock::Deadline;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::message::Message;
+use crate::operation::History;
 use crate::options::{Delivery, Settings};
 use crate::random::jittered;
 use crate::reply::Replies;
-use crate::session::{self, Appended, Effect, History, Read, Request, Script, Transacted, Window};
+use crate::session::{self, Appended, Effect, Read, Request, Script, Transacted, Window};
 use crate::socket::authority;
 
 /// A client, with its connection if it has one.

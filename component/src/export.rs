@@ -12,9 +12,9 @@ use crate::client::Client;
 use crate::clock::{self, Deadline};
 use crate::error::Error;
 use crate::message::{Message, NewMessage, Role};
+use crate::operation::{Action, History, Operation};
 use crate::options::{Delivery, Options, Password, Provider, Settings, TtlPolicy};
 use crate::random;
-use crate::session::History;
 
 impl memory::Guest for Component {
     type Client = Open;
@@ -121,9 +121,43 @@ impl memory::GuestClient for Open {
             self.length(key, deadline)
         })
     }
+
+    fn pipeline(
+        &self,
+        operations: Vec<types::Operation>,
+    ) -> Vec<Result<types::Outcome, types::Error>> {
+        operations
+            .into_iter()
+            .map(|operation| self.operate(operation.into()))
+            .collect()
+    }
 }
 
 impl Open {
+    fn operate(&self, operation: Operation) -> Result<types::Outcome, types::Error> {
+        use memory::GuestClient;
+
+        let id = operation.session_id;
+        Ok(match operation.action {
+            Action::Add(message) => types::Outcome::Length(
+                self.append(&id, &[message])
+                    .map_err(|error| types::Error::from(error.during("add to", &id)))?,
+            ),
+            Action::AddAll(messages) => types::Outcome::Length(
+                self.append(&id, &messages)
+                    .map_err(|error| types::Error::from(error.during("add-all to", &id)))?,
+            ),
+            Action::Get(limit) => types::Outcome::Messages(self.get(id, limit)?),
+            Action::History(limit) => types::Outcome::History(self.history(id, limit)?),
+            Action::Clear => {
+                self.clear(id)?;
+                types::Outcome::Cleared
+            }
+            Action::Exists => types::Outcome::Exists(self.exists(id)?),
+            Action::Count => types::Outcome::Length(self.count(id)?),
+        })
+    }
+
     fn append(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
         let deadline = self.deadline();
         let key = self.settings.key(session_id)?;
@@ -231,6 +265,25 @@ impl From<types::NewMessage> for NewMessage {
             role: message.role.into(),
             content: message.content,
             metadata: message.metadata,
+        }
+    }
+}
+
+impl From<types::Operation> for Operation {
+    fn from(operation: types::Operation) -> Operation {
+        Operation {
+            session_id: operation.session_id,
+            action: match operation.action {
+                types::Action::Add(message) => Action::Add(message.into()),
+                types::Action::AddAll(messages) => {
+                    Action::AddAll(messages.into_iter().map(NewMessage::from).collect())
+                }
+                types::Action::Get(limit) => Action::Get(limit),
+                types::Action::History(limit) => Action::History(limit),
+                types::Action::Clear => Action::Clear,
+                types::Action::Exists => Action::Exists,
+                types::Action::Count => Action::Count,
+            },
         }
     }
 }

@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 
 use crate::error::Error;
 use crate::message::Message;
+use crate::operation::History;
 use crate::options::{Settings, TtlPolicy};
-use crate::session::{History, newest};
+use crate::session::newest;
 
 /// Sessions by key. Time is nanoseconds of a monotonic clock, given by the
 /// caller.

@@ -29,6 +29,7 @@ pub mod error;
 pub mod options;
 
 pub mod message;
+pub mod operation;
 
 pub mod command;
 pub mod reply;

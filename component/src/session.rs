@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::command::{Commands, decimal};
 use crate::error::Error;
 use crate::message::Message;
+use crate::operation::History;
 use crate::options::{Delivery, Password, Settings, TtlPolicy};
 use crate::reply::{Replies, Reply};
 
@@ -28,20 +29,6 @@ pub enum Effect {
     WritesAgain,
     /// A change that must not be executed twice.
     WritesOnce,
-}
-
-/// A session's messages and what is known of the session, all of one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
-    /// Oldest first.
-    pub messages: Vec<Message>,
-    /// Entries that the session holds, readable or not, whatever the limit was.
-    pub total: u32,
-    /// Entries newer than the oldest of `messages` that could not be read as
-    /// messages; of the whole session, if it holds fewer messages than the limit.
-    pub skipped: u32,
-    /// Seconds until the session expires; none if it never does or is not there.
-    pub ttl_seconds: Option<u32>,
 }
 
 // Opening a connection: AUTH, SELECT, PING.

@@ -4,8 +4,8 @@
 
 use session_memory::error::Error as MemoryError;
 use session_memory::message::{Message, NewMessage, Role};
+use session_memory::operation::{Action, History, Operation, Outcome};
 use session_memory::options::{Delivery, Options, Password, Provider as ProviderOption, TtlPolicy};
-use session_memory::session::History;
 
 wasmtime::component::bindgen!({
     path: "../wit",
@@ -76,6 +76,39 @@ impl From<&NewMessage> for types::NewMessage {
             role: message.role.into(),
             content: message.content.clone(),
             metadata: message.metadata.clone(),
+        }
+    }
+}
+
+impl From<&Operation> for types::Operation {
+    fn from(operation: &Operation) -> types::Operation {
+        types::Operation {
+            session_id: operation.session_id.clone(),
+            action: match &operation.action {
+                Action::Add(message) => types::Action::Add(message.into()),
+                Action::AddAll(messages) => {
+                    types::Action::AddAll(messages.iter().map(types::NewMessage::from).collect())
+                }
+                Action::Get(limit) => types::Action::Get(*limit),
+                Action::History(limit) => types::Action::History(*limit),
+                Action::Clear => types::Action::Clear,
+                Action::Exists => types::Action::Exists,
+                Action::Count => types::Action::Count,
+            },
+        }
+    }
+}
+
+impl From<types::Outcome> for Outcome {
+    fn from(outcome: types::Outcome) -> Outcome {
+        match outcome {
+            types::Outcome::Length(length) => Outcome::Length(length),
+            types::Outcome::Messages(messages) => {
+                Outcome::Messages(messages.into_iter().map(Message::from).collect())
+            }
+            types::Outcome::History(history) => Outcome::History(history.into()),
+            types::Outcome::Cleared => Outcome::Cleared,
+            types::Outcome::Exists(exists) => Outcome::Exists(exists),
         }
     }
 }

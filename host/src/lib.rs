@@ -69,8 +69,8 @@ pub use memory::{Builder, GRACE, SessionMemory};
 pub use network::NetworkPolicy;
 pub use session_memory::error::Error as MemoryError;
 pub use session_memory::message::{Message, NewMessage, Role};
+pub use session_memory::operation::{Action, History, Operation, Outcome};
 pub use session_memory::options::{Delivery, Options, Password, Provider, TtlPolicy};
-pub use session_memory::session::History;
 
 /// The component that is run unless [`Builder`] is given another.
 pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/session_memory.wasm"));

@@ -8,8 +8,8 @@ use std::{env, fmt, fs, mem};
 
 use session_memory::error::Error as MemoryError;
 use session_memory::message::{Message, NewMessage, Role};
+use session_memory::operation::{History, Operation, Outcome};
 use session_memory::options::{Options, Provider, Settings, VARIABLES};
-use session_memory::session::History;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
@@ -179,6 +179,31 @@ impl SessionMemory {
         let call = self.call("count", session_id, Effect::Reads).await?;
         call.run(async |guest, store, client| guest.call_count(store, client, session_id).await)
             .await
+    }
+
+    /// Several operations, of any sessions, in one round trip: for each its own
+    /// result, in the order given. They share one deadline, and together are no
+    /// atomic unit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Component`] if the component trapped: then an operation that writes
+    /// may or may not have been applied. Each result has the errors of its operation.
+    pub async fn pipeline(
+        &self,
+        operations: &[Operation],
+    ) -> Result<Vec<Result<Outcome, MemoryError>>, Error> {
+        let call = self.call("pipeline", "", Effect::Writes).await?;
+        let operations: Vec<_> = operations.iter().map(types::Operation::from).collect();
+        let results = call
+            .run(async |guest, store, client| {
+                Ok(Ok(guest.call_pipeline(store, client, &operations).await?))
+            })
+            .await?;
+        Ok(results
+            .into_iter()
+            .map(|result| result.map(Outcome::from).map_err(MemoryError::from))
+            .collect())
     }
 
     async fn call<'a>(

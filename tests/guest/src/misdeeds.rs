@@ -12,7 +12,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::bindings::contract::memory::{self, GuestClient};
 use crate::bindings::contract::types::{
-    Error, History, Message, NewMessage, Options, Role, ServerError,
+    Action, Error, History, Message, NewMessage, Operation, Options, Outcome, Role, ServerError,
 };
 use crate::bindings::wasi::cli::environment::get_environment;
 use crate::bindings::wasi::clocks::monotonic_clock::{now, subscribe_duration};
@@ -80,6 +80,19 @@ impl GuestClient for Client {
         self.calls.set(self.calls.get() + 1);
         obey(&session_id)?;
         Ok(self.calls.get())
+    }
+
+    fn pipeline(&self, operations: Vec<Operation>) -> Vec<Result<Outcome, Error>> {
+        let operate = |Operation { session_id, action }: Operation| match action {
+            Action::Add(_) | Action::AddAll(_) | Action::Count => {
+                self.count(session_id).map(Outcome::Length)
+            }
+            Action::Get(limit) => self.get(session_id, limit).map(Outcome::Messages),
+            Action::History(limit) => self.history(session_id, limit).map(Outcome::History),
+            Action::Clear => self.clear(session_id).map(|()| Outcome::Cleared),
+            Action::Exists => self.exists(session_id).map(Outcome::Exists),
+        };
+        operations.into_iter().map(operate).collect()
     }
 }
 
