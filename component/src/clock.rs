@@ -1,6 +1,7 @@
 //! wasi:clocks: the time of day, and deadlines.
 
 use alloc::string::String;
+use core::cell::OnceCell;
 
 use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::wasi::io::poll::{Pollable, poll};
@@ -20,7 +21,8 @@ pub fn monotonic() -> u64 {
 /// When an operation has to be over.
 pub struct Deadline {
     at: u64,
-    passed: Pollable,
+    /// Made when it is first waited for.
+    passed: OnceCell<Pollable>,
     /// How many milliseconds away it was, for error texts.
     pub milliseconds: u32,
 }
@@ -51,11 +53,19 @@ impl Deadline {
     /// Blocks until there is something to do for the owner of `ready`, or the
     /// deadline has passed.
     pub fn wait(&self, ready: &Pollable) -> Result<(), Passed> {
+        self.wait_for_any(&[ready])
+    }
+
+    /// The same for several.
+    pub fn wait_for_any(&self, ready: &[&Pollable]) -> Result<(), Passed> {
+        let passed = self
+            .passed
+            .get_or_init(|| monotonic_clock::subscribe_instant(self.at));
         // poll answers the indexes of those that are ready.
-        if poll(&[ready, &self.passed]).contains(&0) {
-            Ok(())
-        } else {
-            Err(Passed)
+        let pollables = [ready, &[passed]].concat();
+        match poll(&pollables).first() {
+            Some(index) if (*index as usize) < ready.len() => Ok(()),
+            _ => Err(Passed),
         }
     }
 
@@ -79,7 +89,7 @@ impl Deadline {
         let at = now.saturating_add(left);
         Deadline {
             at,
-            passed: monotonic_clock::subscribe_instant(at),
+            passed: OnceCell::new(),
             milliseconds: left.div_ceil(NANOSECONDS) as u32,
         }
     }

@@ -13,10 +13,16 @@ pub struct Commands {
 impl Commands {
     /// Appends a command: its name and its arguments.
     pub fn push(&mut self, words: &[&[u8]]) {
-        let size: usize = words.iter().map(|word| word.len() + MAX_HEADER + 2).sum();
+        self.push_with(words, &[]);
+    }
+
+    /// Appends a command that has these arguments more.
+    pub fn push_with(&mut self, words: &[&[u8]], more: &[Vec<u8>]) {
+        let words = || words.iter().copied().chain(more.iter().map(Vec::as_slice));
+        let size: usize = words().map(|word| word.len() + MAX_HEADER + 2).sum();
         self.bytes.reserve(size + MAX_HEADER);
-        header(&mut self.bytes, b'*', words.len());
-        for word in words {
+        header(&mut self.bytes, b'*', words().count());
+        for word in words() {
             header(&mut self.bytes, b'$', word.len());
             self.bytes.extend_from_slice(word);
             self.bytes.extend_from_slice(b"\r\n");
@@ -87,6 +93,17 @@ mod tests {
             assert_eq!(commands.bytes(), expected);
             assert_eq!(commands.count(), 1);
         }
+    }
+
+    #[test]
+    fn more_arguments_follow_the_others() {
+        let mut commands = Commands::default();
+        commands.push_with(&[b"RPUSH", b"k"], &[b"a".to_vec(), b"bc".to_vec()]);
+        assert_eq!(
+            commands.bytes(),
+            b"*4\r\n$5\r\nRPUSH\r\n$1\r\nk\r\n$1\r\na\r\n$2\r\nbc\r\n"
+        );
+        assert_eq!(commands.count(), 1);
     }
 
     #[test]

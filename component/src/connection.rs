@@ -1,14 +1,15 @@
 //! A connection to the server: a request is written once, and its replies are
 //! read until they are complete, all under one deadline.
 
-use alloc::string::String;
-use alloc::{format, vec::Vec};
+use alloc::format;
+use alloc::vec::Vec;
 
 use crate::clock::Deadline;
+use crate::command::Commands;
 use crate::error::{Error, Quoted};
-use crate::reply::{Progress, Replies, ReplyReader};
-use crate::session::{Effect, Request};
-use crate::socket::{self, ConnectError, Socket, TransferError};
+use crate::pipeline::{End, Exchange};
+use crate::reply::{Progress, Received, ReplyReader};
+use crate::socket::{self, Closed, ConnectError, Socket};
 
 /// A connection whose last exchange ended as it should.
 pub struct Connection {
@@ -44,65 +45,77 @@ impl Connection {
     }
 
     /// Sends a request and reads its replies. Only a connection that has nothing
-    /// left to say is handed back; any other is closed. Of a server that hangs up
-    /// after an error reply, that reply is all there is.
+    /// left to say is handed back; any other is closed.
     pub fn exchange(
         self,
-        request: &Request,
+        commands: &Commands,
         max_reply_bytes: u32,
         deadline: &Deadline,
-    ) -> Result<(Option<Connection>, Replies), Error> {
-        let mut reader = ReplyReader::new(request.commands.count(), max_reply_bytes);
-        let written = self.socket.write(request.commands.bytes(), deadline);
-        if let Err(TransferError::Timeout) = written {
-            return Err(failed(TransferError::Timeout, request, false, deadline));
-        }
-        // When the server has closed the connection, it may have said why before.
+    ) -> (Option<Connection>, Exchange) {
+        let mut reader = ReplyReader::new(commands.count(), max_reply_bytes);
+        let mut written = 0;
+        let end = self.transfer(commands.bytes(), &mut written, &mut reader, deadline);
+        let (received, end) = match reader.finish() {
+            Ok(received) => (received, end),
+            Err(error) => (Received::default(), End::Unfit(error)),
+        };
+        let usable = matches!(end, End::Complete);
+        let exchange = Exchange {
+            received,
+            written,
+            end,
+        };
+        (usable.then_some(self), exchange)
+    }
+
+    /// Writes and reads by turns: a server that stops reading until its replies are
+    /// read must not be waited for.
+    fn transfer(
+        &self,
+        bytes: &[u8],
+        written: &mut usize,
+        reader: &mut ReplyReader,
+        deadline: &Deadline,
+    ) -> End {
+        let mut unsent = bytes;
+        let mut more_is_there = false;
         let mut size = FIRST_READ;
         loop {
-            let bytes = match self.socket.read(size, deadline) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    let failure = || failed(error, request, written.is_ok(), deadline);
-                    return Ok((None, reader.refusal().ok_or_else(failure)?));
+            while !unsent.is_empty() {
+                match self.socket.write(unsent) {
+                    Ok(0) => break,
+                    Ok(taken) => {
+                        *written += taken;
+                        unsent = &unsent[taken..];
+                    }
+                    // How much of it was sent is not told; not the last byte. The
+                    // server may have said why it closed the connection.
+                    Err(Closed) => {
+                        *written = bytes.len() - 1;
+                        unsent = &[];
+                    }
                 }
+            }
+            let to_write = !unsent.is_empty();
+            if !more_is_there && self.socket.wait(to_write, deadline).is_err() {
+                return End::Timeout(deadline.milliseconds);
+            }
+            let Ok(bytes) = self.socket.read(size) else {
+                return End::Closed;
             };
-            let filled = bytes.len() == size;
-            let missing = match reader.push(bytes).map_err(|error| unfit(error, request))? {
-                Progress::Complete => return Ok((Some(self), reader.finish()?)),
-                Progress::Missing(missing) => missing,
-            };
+            more_is_there = bytes.len() == size;
+            let wanted = if more_is_there { 2 * size } else { size };
+            match reader.push(bytes) {
+                Ok(Progress::Complete) => return End::Complete,
+                // A host allocates as much as is asked for.
+                Ok(Progress::Missing(missing)) => size = wanted.max(missing).min(LARGEST_READ),
+                Err(error) => return End::Unfit(error),
+            }
             // As long as more is there, nothing waits for the deadline.
             if deadline.has_passed() {
-                return Err(failed(TransferError::Timeout, request, true, deadline));
+                return End::Timeout(deadline.milliseconds);
             }
-            // A host allocates as much as is asked for.
-            let wanted = if filled { 2 * size } else { size };
-            size = wanted.max(missing).min(LARGEST_READ);
         }
-    }
-}
-
-/// No reply to a request that writes is large: one that is was not meant for it.
-fn unfit(error: Error, request: &Request) -> Error {
-    match error {
-        Error::LimitExceeded(text) if request.effect != Effect::Reads => Error::Protocol(text),
-        error => error,
-    }
-}
-
-/// `sent` is whether all of the request may have reached the server.
-fn failed(error: TransferError, request: &Request, sent: bool, deadline: &Deadline) -> Error {
-    let what = match error {
-        TransferError::Timeout => format!("no answer within {} ms", deadline.milliseconds),
-        TransferError::Closed => String::from("the connection was lost"),
-    };
-    match error {
-        _ if sent && request.effect != Effect::Reads => {
-            Error::OutcomeUnknown(what + " after the request was sent")
-        }
-        TransferError::Timeout => Error::Timeout(what),
-        TransferError::Closed => Error::Unavailable(what),
     }
 }
 

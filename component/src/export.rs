@@ -12,9 +12,11 @@ use crate::client::Client;
 use crate::clock::{self, Deadline};
 use crate::error::Error;
 use crate::message::{Message, NewMessage, Role};
-use crate::operation::{Action, History, Operation};
-use crate::options::{Delivery, Options, Password, Provider, Settings, TtlPolicy};
+use crate::operation::{Action, History, Operation, Outcome};
+use crate::options::{Connect, Delivery, Options, Password, Provider, Settings, TtlPolicy};
+use crate::pipeline::Pipeline;
 use crate::random;
+use crate::session::Stamp;
 
 impl memory::Guest for Component {
     type Client = Open;
@@ -36,7 +38,7 @@ impl memory::GuestClient for Open {
         let open = || {
             let settings = Settings::resolve(options.into(), &get_environment())?;
             let memory = match settings.provider {
-                Provider::Redis => Memory::Redis(RefCell::new(Client::open(settings.clone())?)),
+                Provider::Redis => Memory::Redis(RefCell::new(Client::open(&settings)?)),
                 Provider::InMemory => Memory::InMemory,
             };
             Ok(memory::Client::new(Open { settings, memory }))
@@ -56,8 +58,7 @@ impl memory::GuestClient for Open {
             content,
             metadata,
         };
-        self.append(&session_id, &[message])
-            .map_err(|error| error.during("add to", &session_id).into())
+        self.length(session_id, Action::Add(message))
     }
 
     fn add_all(
@@ -65,9 +66,8 @@ impl memory::GuestClient for Open {
         session_id: String,
         messages: Vec<types::NewMessage>,
     ) -> Result<u32, types::Error> {
-        let messages: Vec<_> = messages.into_iter().map(NewMessage::from).collect();
-        self.append(&session_id, &messages)
-            .map_err(|error| error.during("add-all to", &session_id).into())
+        let messages = messages.into_iter().map(NewMessage::from).collect();
+        self.length(session_id, Action::AddAll(messages))
     }
 
     fn get(
@@ -75,17 +75,12 @@ impl memory::GuestClient for Open {
         session_id: String,
         limit: Option<u32>,
     ) -> Result<Vec<types::Message>, types::Error> {
-        let get = |key: &str, deadline: &Deadline| match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().get(key, limit, deadline),
-            Memory::InMemory => {
-                let now = clock::monotonic();
-                Ok(sessions()
-                    .history(&self.settings, key, limit, now)?
-                    .messages)
+        match self.one(session_id, Action::Get(limit))? {
+            Outcome::Messages(messages) => {
+                Ok(messages.into_iter().map(types::Message::from).collect())
             }
-        };
-        let messages = self.run("get", &session_id, get)?;
-        Ok(messages.into_iter().map(types::Message::from).collect())
+            _ => unreachable!("get answers messages"),
+        }
     }
 
     fn history(
@@ -93,125 +88,103 @@ impl memory::GuestClient for Open {
         session_id: String,
         limit: Option<u32>,
     ) -> Result<types::History, types::Error> {
-        let history = |key: &str, deadline: &Deadline| match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().history(key, limit, deadline),
-            Memory::InMemory => sessions().history(&self.settings, key, limit, clock::monotonic()),
-        };
-        Ok(self.run("history of", &session_id, history)?.into())
+        match self.one(session_id, Action::History(limit))? {
+            Outcome::History(history) => Ok(history.into()),
+            _ => unreachable!("history answers a history"),
+        }
     }
 
     fn clear(&self, session_id: String) -> Result<(), types::Error> {
-        self.run("clear", &session_id, |key, deadline| match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().clear(key, deadline),
-            Memory::InMemory => {
-                sessions().clear(key);
-                Ok(())
-            }
-        })
+        self.one(session_id, Action::Clear).map(|_| ())
     }
 
     fn exists(&self, session_id: String) -> Result<bool, types::Error> {
-        Ok(self.run("exists", &session_id, |key, deadline| {
-            self.length(key, deadline)
-        })? > 0)
+        match self.one(session_id, Action::Exists)? {
+            Outcome::Exists(exists) => Ok(exists),
+            _ => unreachable!("exists answers a bool"),
+        }
     }
 
     fn count(&self, session_id: String) -> Result<u32, types::Error> {
-        self.run("count", &session_id, |key, deadline| {
-            self.length(key, deadline)
-        })
+        self.length(session_id, Action::Count)
     }
 
     fn pipeline(
         &self,
         operations: Vec<types::Operation>,
     ) -> Vec<Result<types::Outcome, types::Error>> {
-        operations
+        let operations = operations.into_iter().map(Operation::from).collect();
+        self.run(operations)
             .into_iter()
-            .map(|operation| self.operate(operation.into()))
+            .map(|result| match result {
+                Ok(outcome) => Ok(outcome.into()),
+                Err(error) => Err(error.into()),
+            })
             .collect()
     }
 }
 
 impl Open {
-    fn operate(&self, operation: Operation) -> Result<types::Outcome, types::Error> {
-        use memory::GuestClient;
-
-        let id = operation.session_id;
-        Ok(match operation.action {
-            Action::Add(message) => types::Outcome::Length(
-                self.append(&id, &[message])
-                    .map_err(|error| types::Error::from(error.during("add to", &id)))?,
-            ),
-            Action::AddAll(messages) => types::Outcome::Length(
-                self.append(&id, &messages)
-                    .map_err(|error| types::Error::from(error.during("add-all to", &id)))?,
-            ),
-            Action::Get(limit) => types::Outcome::Messages(self.get(id, limit)?),
-            Action::History(limit) => types::Outcome::History(self.history(id, limit)?),
-            Action::Clear => {
-                self.clear(id)?;
-                types::Outcome::Cleared
-            }
-            Action::Exists => types::Outcome::Exists(self.exists(id)?),
-            Action::Count => types::Outcome::Length(self.count(id)?),
-        })
+    fn length(&self, session_id: String, action: Action) -> Result<u32, types::Error> {
+        match self.one(session_id, action)? {
+            Outcome::Length(length) => Ok(length),
+            _ => unreachable!("appends and count answer a length"),
+        }
     }
 
-    fn append(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
-        let deadline = self.deadline();
-        let key = self.settings.key(session_id)?;
-        room_for(messages)?;
-        let timestamp = clock::timestamp();
-        let encode = |message: &NewMessage| {
-            let id = match self.settings.delivery {
-                Delivery::ExactlyOnce => Some(random::id()),
-                Delivery::AtMostOnce => None,
+    fn one(&self, session_id: String, action: Action) -> Result<Outcome, types::Error> {
+        let mut results = self.run([Operation { session_id, action }].into());
+        let result = results.pop().expect("an operation has a result");
+        result.map_err(types::Error::from)
+    }
+
+    fn run(&self, operations: Vec<Operation>) -> Vec<Result<Outcome, Error>> {
+        // The time of the operations runs from when they are called.
+        let deadline = Deadline::after(self.settings.operation_timeout);
+        if let Err(error) = room_for(&operations) {
+            let failed = |operation: &Operation| {
+                Err(error
+                    .clone()
+                    .during(operation.action.name(), &operation.session_id))
             };
-            message.encode(&timestamp, id.as_deref(), self.settings.max_message_bytes)
+            return operations.iter().map(failed).collect();
+        }
+        let timestamp = clock::timestamp();
+        let stamp = Stamp {
+            timestamp: &timestamp,
+            id: random::id,
         };
-        let elements: Vec<_> = messages.iter().map(encode).collect::<Result<_, _>>()?;
         match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().append(&key, &elements, &deadline),
-            Memory::InMemory if elements.is_empty() => self.length(&key, &deadline),
+            Memory::Redis(client) => {
+                let mut pipeline = Pipeline::new(operations, &self.settings, stamp);
+                client
+                    .borrow_mut()
+                    .run(&mut pipeline, &self.settings, &deadline);
+                pipeline.results().collect()
+            }
             Memory::InMemory => {
-                Ok(sessions().append(&self.settings, &key, elements, clock::monotonic()))
+                let now = clock::monotonic();
+                let operate = |operation| sessions().operate(&self.settings, operation, stamp, now);
+                operations.into_iter().map(operate).collect()
             }
         }
-    }
-
-    fn length(&self, key: &str, deadline: &Deadline) -> Result<u32, Error> {
-        match &self.memory {
-            Memory::Redis(client) => client.borrow_mut().length(key, deadline),
-            Memory::InMemory => Ok(sessions().length(key, clock::monotonic())),
-        }
-    }
-
-    /// An operation's time runs from when it is called.
-    fn deadline(&self) -> Deadline {
-        Deadline::after(self.settings.operation_timeout)
-    }
-
-    fn run<T>(
-        &self,
-        operation: &str,
-        session_id: &str,
-        on_key: impl FnOnce(&str, &Deadline) -> Result<T, Error>,
-    ) -> Result<T, types::Error> {
-        let deadline = self.deadline();
-        let key = self.settings.key(session_id);
-        let result = key.and_then(|key| on_key(&key, &deadline));
-        result.map_err(|error| error.during(operation, session_id).into())
     }
 }
 
 /// Whether there is memory for the elements and the request: running out of it is
 /// a trap.
-fn room_for(messages: &[NewMessage]) -> Result<(), Error> {
+fn room_for(operations: &[Operation]) -> Result<(), Error> {
     let bytes = |message: &NewMessage| {
         message.content.len() + message.metadata.as_ref().map_or(0, String::len)
     };
-    let bytes: usize = messages.iter().map(bytes).sum();
+    let bytes: usize = operations
+        .iter()
+        .map(|operation| match &operation.action {
+            Action::Add(message) => bytes(message),
+            Action::AddAll(messages) => messages.iter().map(bytes).sum(),
+            _ => 0,
+        })
+        .sum();
     Vec::<u8>::new()
         .try_reserve_exact(bytes.saturating_mul(2))
         .map_err(|_| Error::LimitExceeded("the messages take more memory than is left".into()))
@@ -241,7 +214,11 @@ impl From<types::Options> for Options {
             }),
             key_prefix: options.key_prefix,
             connect_timeout: options.connect_timeout,
-            lazy_connect: options.lazy_connect,
+            connect: options.connect.map(|connect| match connect {
+                types::Connect::AtOpen => Connect::AtOpen,
+                types::Connect::AtFirstOperation => Connect::AtFirstOperation,
+                types::Connect::WithFirstOperation => Connect::WithFirstOperation,
+            }),
             operation_timeout: options.operation_timeout,
             max_messages: options.max_messages,
             max_message_bytes: options.max_message_bytes,
@@ -299,6 +276,20 @@ impl From<Message> for types::Message {
             timestamp: message.timestamp,
             metadata: message.metadata,
             id: message.id,
+        }
+    }
+}
+
+impl From<Outcome> for types::Outcome {
+    fn from(outcome: Outcome) -> types::Outcome {
+        match outcome {
+            Outcome::Length(length) => types::Outcome::Length(length),
+            Outcome::Messages(messages) => {
+                types::Outcome::Messages(messages.into_iter().map(types::Message::from).collect())
+            }
+            Outcome::History(history) => types::Outcome::History(history.into()),
+            Outcome::Cleared => types::Outcome::Cleared,
+            Outcome::Exists(exists) => types::Outcome::Exists(exists),
         }
     }
 }

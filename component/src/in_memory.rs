@@ -9,10 +9,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::error::Error;
-use crate::message::Message;
-use crate::operation::History;
+use crate::message::{Message, NewMessage};
+use crate::operation::{Action, History, Operation, Outcome};
 use crate::options::{Settings, TtlPolicy};
-use crate::session::newest;
+use crate::session::{Stamp, elements, newest};
 
 /// Sessions by key. Time is nanoseconds of a monotonic clock, given by the
 /// caller.
@@ -37,15 +37,54 @@ impl Sessions {
         }
     }
 
-    /// Appends elements, trims the session and applies its time to live; answers
-    /// the number of entries.
-    pub fn append(
+    /// Carries out an operation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if the session id is empty, [`Error::LimitExceeded`]
+    /// if the messages to be read have more bytes than `max_reply_bytes`, and the
+    /// errors of [`NewMessage::encode`](crate::message::NewMessage::encode); they
+    /// name the operation and the session.
+    pub fn operate(
         &mut self,
         settings: &Settings,
-        key: &str,
-        elements: Vec<Vec<u8>>,
+        operation: Operation,
+        stamp: Stamp<'_>,
         now: u64,
-    ) -> u32 {
+    ) -> Result<Outcome, Error> {
+        let Operation { session_id, action } = operation;
+        let name = action.name();
+        let operate = || {
+            let key = settings.key(&session_id)?;
+            let append = |sessions: &mut Sessions, messages: &[NewMessage]| {
+                let elements = elements(messages, settings, stamp)?;
+                Ok(sessions.append(settings, &key, elements, now))
+            };
+            Ok(match action {
+                Action::Add(message) => Outcome::Length(append(self, &[message])?),
+                Action::AddAll(messages) if !messages.is_empty() => {
+                    Outcome::Length(append(self, &messages)?)
+                }
+                Action::Get(limit) => {
+                    Outcome::Messages(self.history(settings, &key, limit, now)?.messages)
+                }
+                Action::History(limit) => {
+                    Outcome::History(self.history(settings, &key, limit, now)?)
+                }
+                Action::Clear => {
+                    self.clear(&key);
+                    Outcome::Cleared
+                }
+                Action::Exists => Outcome::Exists(self.length(&key, now) > 0),
+                Action::AddAll(_) | Action::Count => Outcome::Length(self.length(&key, now)),
+            })
+        };
+        operate().map_err(|error: Error| error.during(name, &session_id))
+    }
+
+    /// Appends elements, trims the session and applies its time to live; answers
+    /// the number of entries.
+    fn append(&mut self, settings: &Settings, key: &str, elements: Vec<Vec<u8>>, now: u64) -> u32 {
         self.expire(key, now);
         if self.by_key.len() >= self.sweep_at {
             self.by_key.retain(|_, session| session.lives(now));
@@ -73,12 +112,7 @@ impl Sessions {
     }
 
     /// The last `limit` messages, and what is known of the session.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::LimitExceeded`] if their elements have more bytes than
-    /// `max_reply_bytes`.
-    pub fn history(
+    fn history(
         &mut self,
         settings: &Settings,
         key: &str,
@@ -121,13 +155,11 @@ impl Sessions {
         })
     }
 
-    /// Deletes a session.
-    pub fn clear(&mut self, key: &str) {
+    fn clear(&mut self, key: &str) {
         self.by_key.remove(key);
     }
 
-    /// How many entries a session holds.
-    pub fn length(&mut self, key: &str, now: u64) -> u32 {
+    fn length(&mut self, key: &str, now: u64) -> u32 {
         self.expire(key, now);
         self.by_key
             .get(key)

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! export       WIT types <-> ours; reads the environment, starts the deadline
-//!   client     one operation: connect if need be, exchange, give up what broke
+//!   client     connects if need be, exchanges, gives up what broke
+//!     pipeline operations that travel together, and which are tried again
 //!     session  an operation is a request and the reading of its replies
 //!       message    a message <-> the JSON element of a list
 //!       command    a command -> bytes
@@ -34,6 +35,8 @@ pub mod operation;
 pub mod command;
 pub mod reply;
 pub mod session;
+
+pub mod pipeline;
 
 pub mod in_memory;
 

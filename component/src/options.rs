@@ -41,9 +41,9 @@ pub struct Options {
     /// Milliseconds, at least 1, for name lookup, connecting and authenticating.
     /// `CONNECT_TIMEOUT_MS`; default 5000.
     pub connect_timeout: Option<u32>,
-    /// Whether opening leaves it to the first operation to connect. Default false;
-    /// no environment variable.
-    pub lazy_connect: Option<bool>,
+    /// When the first connection is made. Default [`Connect::AtOpen`]; no
+    /// environment variable.
+    pub connect: Option<Connect>,
     /// Milliseconds, at least 1, for a whole operation. `OPERATION_TIMEOUT_MS`;
     /// default 5000.
     pub operation_timeout: Option<u32>,
@@ -111,6 +111,18 @@ pub enum Delivery {
     AtMostOnce,
 }
 
+/// When the first connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// When the client is opened.
+    AtOpen,
+    /// By the first operation, which is sent when the server has let the client in.
+    AtFirstOperation,
+    /// By the first operation, which is sent along with the credentials; one that
+    /// writes waits for the answer, where there are any.
+    WithFirstOperation,
+}
+
 /// What holds for a client: every option with its value.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -136,8 +148,8 @@ pub struct Settings {
     pub key_prefix: String,
     /// Milliseconds for name lookup, connect and handshake.
     pub connect_timeout: u32,
-    /// Whether the first operation connects.
-    pub lazy_connect: bool,
+    /// When the first connection is made.
+    pub connect: Connect,
     /// Milliseconds for a whole operation.
     pub operation_timeout: u32,
     /// How many messages a session keeps; none is all.
@@ -186,7 +198,7 @@ impl Settings {
             connect_timeout: from
                 .positive(&CONNECT_TIMEOUT, given.connect_timeout)?
                 .unwrap_or(5000),
-            lazy_connect: given.lazy_connect.unwrap_or(false),
+            connect: given.connect.unwrap_or(Connect::AtOpen),
             operation_timeout: from
                 .positive(&OPERATION_TIMEOUT, given.operation_timeout)?
                 .unwrap_or(5000),
@@ -397,7 +409,7 @@ mod tests {
         assert_eq!(settings.delivery, Delivery::ExactlyOnce);
         assert_eq!(settings.key_prefix, "session:");
         assert_eq!(settings.connect_timeout, 5000);
-        assert!(!settings.lazy_connect);
+        assert_eq!(settings.connect, Connect::AtOpen);
         assert_eq!(settings.operation_timeout, 5000);
         assert_eq!(settings.max_messages, None);
         assert_eq!(settings.max_message_bytes, 1_048_576);

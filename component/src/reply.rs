@@ -10,6 +10,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::types::RangeFrame;
@@ -27,8 +28,8 @@ pub struct ReplyReader {
     /// entry counts the replies themselves.
     missing: [usize; MAX_DEPTH + 1],
     depth: usize,
-    /// End of the first reply, once it is complete.
-    first_end: Option<usize>,
+    /// End of the last reply that is complete.
+    complete: usize,
     elements: usize,
     max_bytes: u32,
 }
@@ -54,7 +55,7 @@ impl ReplyReader {
             searched: 0,
             missing,
             depth: 0,
-            first_end: None,
+            complete: 0,
             elements: 0,
             max_bytes,
         }
@@ -77,24 +78,15 @@ impl ReplyReader {
         self.scan()
     }
 
-    /// All replies, when [`Progress::Complete`] was reported.
+    /// The replies that are complete; after an error of [`ReplyReader::push`], those
+    /// before what it was about.
     ///
     /// # Errors
     ///
-    /// [`Error::Protocol`] if they are not complete.
-    pub fn finish(self) -> Result<Replies, Error> {
-        if self.missing[0] > 0 {
-            return Err(protocol("the reply is not complete"));
-        }
-        Replies::decode(self.buffer)
-    }
-
-    /// If the server has already answered with an error, that reply: a server that
-    /// will not serve says why before it hangs up.
-    pub fn refusal(&self) -> Option<Replies> {
-        let first = self.buffer.get(..self.first_end?)?;
-        let replies = Replies::decode(first.to_owned()).ok()?;
-        replies.last().is_err().then_some(replies)
+    /// [`Error::Protocol`] if they cannot be decoded.
+    pub fn finish(mut self) -> Result<Received, Error> {
+        self.buffer.truncate(self.complete);
+        Received::decode(self.buffer)
     }
 
     fn scan(&mut self) -> Result<Progress, Error> {
@@ -187,8 +179,8 @@ impl ReplyReader {
             self.depth -= 1;
             self.missing[self.depth] -= 1;
         }
-        if self.depth == 0 && self.first_end.is_none() {
-            self.first_end = Some(self.scanned);
+        if self.depth == 0 {
+            self.complete = self.scanned;
         }
     }
 
@@ -211,15 +203,17 @@ impl ReplyReader {
     }
 }
 
-/// The replies to a request.
-pub struct Replies {
+/// The replies that came to a request: to all of its commands, or to the first
+/// ones.
+#[derive(Default)]
+pub struct Received {
     buffer: Vec<u8>,
     /// Each frame with the position that its ranges count from.
     frames: Vec<(usize, RangeFrame)>,
 }
 
-impl Replies {
-    fn decode(buffer: Vec<u8>) -> Result<Replies, Error> {
+impl Received {
+    fn decode(buffer: Vec<u8>) -> Result<Received, Error> {
         let mut frames = Vec::new();
         let mut at = 0;
         while at < buffer.len() {
@@ -231,12 +225,36 @@ impl Replies {
                 Ok(None) | Err(_) => return Err(protocol("the reply cannot be decoded")),
             }
         }
-        Ok(Replies { buffer, frames })
+        Ok(Received { buffer, frames })
     }
 
+    /// The replies to these of the commands; none unless all of them are there.
+    pub fn replies(&self, commands: Range<usize>) -> Option<Replies<'_>> {
+        Some(Replies {
+            buffer: &self.buffer,
+            frames: self.frames.get(commands)?,
+        })
+    }
+
+    /// The reply to this command, if it is an error: a server that will not serve
+    /// says why, and hangs up before it has answered the commands behind.
+    pub fn refusal(&self, command: usize) -> Option<Replies<'_>> {
+        self.replies(command..command + 1)
+            .filter(|replies| replies.last().is_err())
+    }
+}
+
+/// Replies to commands that follow one another.
+#[derive(Clone, Copy)]
+pub struct Replies<'a> {
+    buffer: &'a [u8],
+    frames: &'a [(usize, RangeFrame)],
+}
+
+impl<'a> Replies<'a> {
     /// The replies, in the order of the commands.
-    pub fn iter(&self) -> impl Iterator<Item = Reply<'_>> {
-        self.frames.iter().map(|(from, frame)| Reply {
+    pub fn iter(self) -> impl Iterator<Item = Reply<'a>> {
+        self.frames.iter().map(move |(from, frame)| Reply {
             bytes: &self.buffer[*from..],
             frame,
         })
@@ -247,7 +265,7 @@ impl Replies {
     /// # Errors
     ///
     /// The first error reply; [`Error::Protocol`] if there is no reply.
-    pub fn last(&self) -> Result<Reply<'_>, Error> {
+    pub fn last(self) -> Result<Reply<'a>, Error> {
         let mut last = Err(protocol("there is no reply"));
         for reply in self.iter() {
             if let Some(error) = reply.error() {
@@ -385,10 +403,16 @@ mod tests {
 
     const MAX: u32 = 1 << 20;
 
-    fn read(replies: usize, bytes: &[u8]) -> Result<Replies, Error> {
+    fn read(replies: usize, bytes: &[u8]) -> Result<Received, Error> {
         let mut reader = ReplyReader::new(replies, MAX);
         assert_eq!(reader.push(bytes.to_vec())?, Progress::Complete);
         reader.finish()
+    }
+
+    fn shown(received: &Received, count: usize) -> Vec<String> {
+        let replies = received.replies(0..count).unwrap();
+        assert!(received.replies(0..count + 1).is_none());
+        replies.iter().map(show).collect()
     }
 
     fn refused(replies: usize, bytes: &[u8]) -> Error {
@@ -430,8 +454,7 @@ mod tests {
 
     #[test]
     fn replies_of_every_type() {
-        let replies = read(7, SAMPLE).unwrap();
-        assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), SHOWN);
+        assert_eq!(shown(&read(7, SAMPLE).unwrap(), 7), SHOWN);
     }
 
     #[test]
@@ -447,12 +470,7 @@ mod tests {
                     assert_eq!(reader.push(tail.to_vec()).unwrap(), Progress::Complete);
                 }
             }
-            let replies = reader.finish().unwrap();
-            assert_eq!(
-                replies.iter().map(show).collect::<Vec<_>>(),
-                SHOWN,
-                "{split}"
-            );
+            assert_eq!(shown(&reader.finish().unwrap(), 7), SHOWN, "{split}");
         }
     }
 
@@ -464,8 +482,7 @@ mod tests {
             assert_ne!(reader.push(vec![*byte]).unwrap(), Progress::Complete);
         }
         assert_eq!(reader.push(vec![*last]).unwrap(), Progress::Complete);
-        let replies = reader.finish().unwrap();
-        assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), SHOWN);
+        assert_eq!(shown(&reader.finish().unwrap(), 7), SHOWN);
     }
 
     #[test]
@@ -576,33 +593,48 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_before_the_other_replies_came() {
-        let mut reader = ReplyReader::new(3, MAX);
+    fn what_is_complete_is_there_when_the_rest_never_comes() {
+        for (bytes, complete) in [
+            (&b""[..], 0),
+            (b"+O", 0),
+            (b"+OK\r\n", 1),
+            (b"+OK\r\n*2\r\n:1\r\n", 1),
+            (b"+OK\r\n*2\r\n:1\r\n:2\r\n", 2),
+            (b"+OK\r\n*0\r\n?", 2),
+        ] {
+            let mut reader = ReplyReader::new(3, MAX);
+            assert_ne!(reader.push(bytes.to_vec()), Ok(Progress::Complete));
+            assert_eq!(shown(&reader.finish().unwrap(), complete).len(), complete);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_in_the_place_of_a_commands_reply() {
+        let mut reader = ReplyReader::new(4, MAX);
         reader
-            .push(b"-ERR max number of clients reached\r\n".to_vec())
+            .push(b"+OK\r\n-ERR max number of clients reached\r\n".to_vec())
             .unwrap();
-        let refusal = reader.refusal().and_then(|replies| replies.last().err());
+        let received = reader.finish().unwrap();
+        let refusal = received.refusal(1).and_then(|replies| replies.last().err());
         let expected = Error::Unavailable("ERR max number of clients reached".to_owned());
         assert_eq!(refusal, Some(expected));
-
-        let mut reader = ReplyReader::new(3, MAX);
-        reader.push(b"+OK\r\n-ERR".to_vec()).unwrap();
-        assert!(reader.refusal().is_none());
+        assert!(received.refusal(0).is_none());
+        assert!(received.refusal(2).is_none());
     }
 
     #[test]
     fn the_first_error_is_the_one_that_counts() {
-        let replies = read(3, b"+OK\r\n-NOPERM a\r\n-EXECABORT b\r\n").unwrap();
+        let received = read(3, b"+OK\r\n-NOPERM a\r\n-EXECABORT b\r\n").unwrap();
         assert_eq!(
-            replies.last().err(),
+            received.replies(0..3).unwrap().last().err(),
             Some(Error::AccessDenied("NOPERM a".to_owned()))
         );
     }
 
     #[test]
     fn a_reply_of_another_type_is_a_protocol_error() {
-        let replies = read(1, b"+OK\r\n").unwrap();
-        let reply = replies.last().unwrap();
+        let received = read(1, b"+OK\r\n").unwrap();
+        let reply = received.replies(0..1).unwrap().last().unwrap();
         assert_eq!(
             reply.integer(),
             Err(protocol("the reply is not an integer"))

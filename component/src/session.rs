@@ -3,21 +3,42 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::command::{Commands, decimal};
 use crate::error::Error;
-use crate::message::Message;
-use crate::operation::History;
+use crate::message::{Message, NewMessage};
+use crate::operation::{Action, History, Outcome};
 use crate::options::{Delivery, Password, Settings, TtlPolicy};
 use crate::reply::{Replies, Reply};
 
-/// What is sent to the server for an operation.
-pub struct Request {
-    /// The commands, sent in one write.
-    pub commands: Commands,
-    /// What it comes to when they are executed and no reply comes.
-    pub effect: Effect,
+/// An operation on a session in progress: what to ask for next, and how to read
+/// the answer.
+pub struct Task {
+    key: String,
+    step: Step,
+}
+
+/// What is asked for next.
+enum Step {
+    Append(Append),
+    Transaction(Vec<Vec<u8>>),
+    Undo { ttl: Option<u64>, error: Error },
+    Get(Window),
+    History(Window),
+    Clear,
+    Exists,
+    Count,
+}
+
+/// What the messages of an operation are marked with.
+#[derive(Clone, Copy)]
+pub struct Stamp<'a> {
+    /// When it began.
+    pub timestamp: &'a str,
+    /// Makes an id that no other message has.
+    pub id: fn() -> String,
 }
 
 /// What a request does on the server.
@@ -31,11 +52,176 @@ pub enum Effect {
     WritesOnce,
 }
 
-// Opening a connection: AUTH, SELECT, PING.
+/// What the replies to a request come to, when they are no error.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// The operation is done.
+    Done(Outcome),
+    /// The operation failed, whatever came of the tries before.
+    Failed(Error),
+    /// There is more to ask for.
+    AskOn,
+}
 
-/// What a new connection begins with.
-pub fn handshake(settings: &Settings) -> Request {
-    let mut commands = Commands::default();
+impl Task {
+    /// An operation on the session at this key.
+    ///
+    /// # Errors
+    ///
+    /// As [`NewMessage::encode`].
+    pub fn new(
+        key: String,
+        action: Action,
+        settings: &Settings,
+        stamp: Stamp<'_>,
+    ) -> Result<Task, Error> {
+        let append = |messages: &[NewMessage]| {
+            let elements = elements(messages, settings, stamp)?;
+            Ok(match settings.delivery {
+                Delivery::ExactlyOnce => Step::Append(Append {
+                    elements,
+                    look_back: LOOK_BACK,
+                    script: Script::Cached,
+                }),
+                Delivery::AtMostOnce => Step::Transaction(elements),
+            })
+        };
+        let step = match action {
+            Action::Add(message) => append(&[message])?,
+            Action::AddAll(messages) if messages.is_empty() => Step::Count,
+            Action::AddAll(messages) => append(&messages)?,
+            Action::Get(limit) => Step::Get(Window::new(limit)),
+            Action::History(limit) => Step::History(Window::new(limit)),
+            Action::Clear => Step::Clear,
+            Action::Exists => Step::Exists,
+            Action::Count => Step::Count,
+        };
+        Ok(Task { key, step })
+    }
+
+    /// Where the session is.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What the next request does.
+    pub fn effect(&self) -> Effect {
+        match self.step {
+            Step::Get(_) | Step::History(_) | Step::Exists | Step::Count => Effect::Reads,
+            Step::Append(_) | Step::Undo { .. } | Step::Clear => Effect::WritesAgain,
+            Step::Transaction(_) => Effect::WritesOnce,
+        }
+    }
+
+    /// Whether the next request takes back what a transaction did to a key of
+    /// another type; if it does, the error to come.
+    pub fn undoes(&self) -> Option<&Error> {
+        match &self.step {
+            Step::Undo { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// How many entries the operation appends, if it may be tried again.
+    pub fn appends(&self) -> usize {
+        match &self.step {
+            Step::Append(append) => append.elements.len(),
+            _ => 0,
+        }
+    }
+
+    /// Has an append take the script along.
+    pub fn bring_script(&mut self) {
+        if let Step::Append(append) = &mut self.step {
+            append.script = Script::Full;
+        }
+    }
+
+    /// Has an append look for its own among so many entries more: as many as may
+    /// have come behind it in a try before.
+    pub fn look_further_back(&mut self, entries: usize) {
+        if let Step::Append(append) = &mut self.step {
+            append.look_back += entries as u64;
+        }
+    }
+
+    /// Pushes the next request.
+    pub fn request(&self, commands: &mut Commands, settings: &Settings) {
+        let key = self.key.as_bytes();
+        match &self.step {
+            Step::Append(append) => append.request(commands, key, settings),
+            Step::Transaction(elements) => transaction(commands, key, elements, settings),
+            Step::Undo { ttl, .. } => undo(commands, key, *ttl),
+            Step::Get(window) => window.request(commands, key),
+            Step::History(window) => history(commands, key, window),
+            Step::Clear => clear(commands, key),
+            Step::Exists | Step::Count => length(commands, key),
+        }
+    }
+
+    /// Reads the replies to the request. After [`Answer::AskOn`] the next one is
+    /// another.
+    ///
+    /// # Errors
+    ///
+    /// The error that was replied, or [`Error::Protocol`].
+    pub fn answer(&mut self, replies: Replies<'_>, settings: &Settings) -> Result<Answer, Error> {
+        let outcome = match &mut self.step {
+            Step::Append(append) => return append.answer(replies),
+            Step::Transaction(_) => match transacted(replies, settings)? {
+                Transacted::Length(length) => Outcome::Length(length),
+                Transacted::Foreign { ttl, error } => {
+                    self.step = Step::Undo { ttl, error };
+                    return Ok(Answer::AskOn);
+                }
+            },
+            Step::Undo { error, .. } => {
+                undone(replies)?;
+                return Ok(Answer::Failed(error.clone()));
+            }
+            Step::Get(window) => match window.range(replies.last()?)? {
+                Some((messages, _)) => Outcome::Messages(messages),
+                None => return Ok(Answer::AskOn),
+            },
+            Step::History(window) => match history_read(replies, window)? {
+                Some(history) => Outcome::History(history),
+                None => return Ok(Answer::AskOn),
+            },
+            Step::Clear => {
+                cleared(replies)?;
+                Outcome::Cleared
+            }
+            Step::Exists => Outcome::Exists(count(replies.last()?)? > 0),
+            Step::Count => Outcome::Length(count(replies.last()?)?),
+        };
+        Ok(Answer::Done(outcome))
+    }
+}
+
+/// Messages as they lie in the list.
+///
+/// # Errors
+///
+/// As [`NewMessage::encode`].
+pub fn elements(
+    messages: &[NewMessage],
+    settings: &Settings,
+    stamp: Stamp<'_>,
+) -> Result<Vec<Vec<u8>>, Error> {
+    let encode = |message: &NewMessage| {
+        let id = match settings.delivery {
+            Delivery::ExactlyOnce => Some((stamp.id)()),
+            Delivery::AtMostOnce => None,
+        };
+        message.encode(stamp.timestamp, id.as_deref(), settings.max_message_bytes)
+    };
+    messages.iter().map(encode).collect()
+}
+
+// Opening a connection: AUTH, SELECT; PING, where nothing else follows.
+
+/// Pushes what a new connection begins with, if there is anything.
+pub fn handshake(commands: &mut Commands, settings: &Settings) {
     let password = settings.password.as_ref().map(Password::reveal);
     match &settings.username {
         Some(username) => commands.push(&[
@@ -58,21 +244,16 @@ pub fn handshake(settings: &Settings) -> Request {
         commands.push(&[b"MULTI"]);
         commands.push(&[b"EXEC"]);
     }
-    commands.push(&[b"PING"]);
-    Request {
-        commands,
-        effect: Effect::Reads,
-    }
 }
 
-/// Whether the server lets this client in.
+/// Whether the server lets this client in: reads the replies to [`handshake`].
 ///
 /// # Errors
 ///
 /// [`Error::AccessDenied`] for credentials that the server does not take,
 /// [`Error::InvalidArgument`] for a database that it does not have, else what the
 /// error reply stands for.
-pub fn handshake_done(replies: &Replies, settings: &Settings) -> Result<(), Error> {
+pub fn handshake_done(replies: Replies<'_>, settings: &Settings) -> Result<(), Error> {
     let mut replies = replies.iter();
     let authenticates = settings.username.is_some() || settings.password.is_some();
     if authenticates && let Some(error) = replies.next().and_then(Reply::error) {
@@ -104,84 +285,82 @@ pub fn handshake_done(replies: &Replies, settings: &Settings) -> Result<(), Erro
             error => error,
         });
     }
-    let mut last = None;
-    for reply in replies {
-        if let Some(error) = reply.error() {
-            return Err(error);
-        }
-        last = Some(reply);
+    match replies.find_map(Reply::error) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
-    match last.map(Reply::simple_string) {
-        Some(Ok(b"PONG")) => Ok(()),
+}
+
+/// Pushes a command that every server answers, and that changes nothing.
+pub fn ping(commands: &mut Commands) {
+    commands.push(&[b"PING"]);
+}
+
+/// Reads the answer to [`ping`].
+///
+/// # Errors
+///
+/// The error that was replied, or [`Error::Protocol`].
+pub fn pong(replies: Replies<'_>) -> Result<(), Error> {
+    match replies.last()?.simple_string() {
+        Ok(b"PONG") => Ok(()),
         _ => Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
     }
 }
 
 // add, add-all, exactly once: one script, by its digest or in full.
 
+/// Appends elements unless the session ends with them already, trims it and applies
+/// its time to live.
+struct Append {
+    elements: Vec<Vec<u8>>,
+    look_back: u64,
+    script: Script,
+}
+
 /// How the server is told what script to run.
-#[derive(Clone, Copy)]
-pub enum Script {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Script {
     /// By its digest, which serves if the server has seen the script.
     Cached,
     /// In full.
     Full,
 }
 
-/// The answer to an append.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Appended {
-    /// The session holds so many entries now.
-    Length(u32),
-    /// Nothing was done: the server has not seen the script.
-    ScriptUnknown,
-}
-
-/// Appends elements unless the session ends with them already, trims it and applies
-/// its time to live.
-pub fn append(settings: &Settings, key: &str, elements: &[Vec<u8>], script: Script) -> Request {
-    let (name, body) = match script {
-        Script::Cached => (&b"EVALSHA"[..], APPEND_SHA1),
-        Script::Full => (&b"EVAL"[..], APPEND),
-    };
-    let policy = match settings.ttl_policy {
-        TtlPolicy::Sliding => &b"sliding"[..],
-        TtlPolicy::Fixed => b"fixed",
-        TtlPolicy::None => b"none",
-    };
-    let ttl = decimal(settings.session_ttl.into());
-    let most = decimal(settings.max_messages.unwrap_or(0).into());
-    let back = decimal(LOOK_BACK);
-    let mut words = Vec::with_capacity(8 + elements.len());
-    words.extend_from_slice(&[
-        name,
-        body.as_bytes(),
-        b"1",
-        key.as_bytes(),
-        &back,
-        &ttl,
-        policy,
-        &most,
-    ]);
-    words.extend(elements.iter().map(Vec::as_slice));
-    let mut commands = Commands::default();
-    commands.push(&words);
-    Request {
-        commands,
-        effect: Effect::WritesAgain,
+impl Append {
+    fn request(&self, commands: &mut Commands, key: &[u8], settings: &Settings) {
+        let (name, body) = match self.script {
+            Script::Cached => (&b"EVALSHA"[..], APPEND_SHA1),
+            Script::Full => (&b"EVAL"[..], APPEND),
+        };
+        let policy = match settings.ttl_policy {
+            TtlPolicy::Sliding => &b"sliding"[..],
+            TtlPolicy::Fixed => b"fixed",
+            TtlPolicy::None => b"none",
+        };
+        let ttl = decimal(settings.session_ttl.into());
+        let most = decimal(settings.max_messages.unwrap_or(0).into());
+        let back = decimal(self.look_back);
+        commands.push_with(
+            &[name, body.as_bytes(), b"1", key, &back, &ttl, policy, &most],
+            &self.elements,
+        );
     }
-}
 
-/// Reads the answer to [`append`].
-///
-/// # Errors
-///
-/// The error reply, if it is one other than NOSCRIPT.
-pub fn appended(replies: &Replies) -> Result<Appended, Error> {
-    match replies.last().and_then(count) {
-        Ok(length) => Ok(Appended::Length(length)),
-        Err(Error::Server { code, .. }) if code == "NOSCRIPT" => Ok(Appended::ScriptUnknown),
-        Err(error) => Err(error),
+    fn answer(&mut self, replies: Replies<'_>) -> Result<Answer, Error> {
+        match replies.last().and_then(count) {
+            Ok(length) => Ok(Answer::Done(Outcome::Length(length))),
+            Err(Error::Server { code, .. }) if code == "NOSCRIPT" => match self.script {
+                Script::Cached => {
+                    self.script = Script::Full;
+                    Ok(Answer::AskOn)
+                }
+                Script::Full => Err(Error::Protocol(
+                    "the server does not know a script that it was just given".to_owned(),
+                )),
+            },
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -196,25 +375,21 @@ const APPEND_SHA1: &str = "cc2463dce0af942c52565db63a2a0693975b69a4";
 // add, add-all, at most once: a transaction.
 
 /// The answer to a [`transaction`].
-pub enum Transacted {
+#[derive(Debug, PartialEq)]
+enum Transacted {
     /// The session holds so many entries now.
     Length(u32),
     /// The key is of another type. The transaction went on after that all the same
-    /// and gave it an expiry, which this request takes back.
-    Foreign(Error, Request),
+    /// and gave it an expiry in place of the one that it had, in milliseconds.
+    Foreign { ttl: Option<u64>, error: Error },
 }
 
 /// Appends elements, trims the session and applies its time to live.
-pub fn transaction(settings: &Settings, key: &str, elements: &[Vec<u8>]) -> Request {
-    let key = key.as_bytes();
+fn transaction(commands: &mut Commands, key: &[u8], elements: &[Vec<u8>], settings: &Settings) {
     let ttl = decimal(settings.session_ttl.into());
-    let mut commands = Commands::default();
     commands.push(&[b"MULTI"]);
     commands.push(&[b"PTTL", key]);
-    let mut words = Vec::with_capacity(2 + elements.len());
-    words.extend_from_slice(&[&b"RPUSH"[..], key]);
-    words.extend(elements.iter().map(Vec::as_slice));
-    commands.push(&words);
+    commands.push_with(&[b"RPUSH", key], elements);
     if let Some(most) = settings.max_messages {
         commands.push(&[b"LTRIM", key, &from_the_end(most), b"-1"]);
     }
@@ -224,18 +399,9 @@ pub fn transaction(settings: &Settings, key: &str, elements: &[Vec<u8>]) -> Requ
         TtlPolicy::None => {}
     }
     commands.push(&[b"EXEC"]);
-    Request {
-        commands,
-        effect: Effect::WritesOnce,
-    }
 }
 
-/// Reads the answer to [`transaction`].
-///
-/// # Errors
-///
-/// The error that was replied, or [`Error::Protocol`].
-pub fn transacted(replies: &Replies, settings: &Settings, key: &str) -> Result<Transacted, Error> {
+fn transacted(replies: Replies<'_>, settings: &Settings) -> Result<Transacted, Error> {
     let mut outcomes = replies.iter();
     if let Some(error) = outcomes.next().and_then(Reply::error)
         && outcomes
@@ -262,30 +428,24 @@ pub fn transacted(replies: &Replies, settings: &Settings, key: &str) -> Result<T
                     .map_or(length, |most| length.min(most)),
             ))
         }
-        Err(error @ Error::WrongType(_)) => {
-            let mut commands = Commands::default();
-            match u64::try_from(ttl.integer()?) {
-                Ok(ttl) => commands.push(&[b"PEXPIRE", key.as_bytes(), &decimal(ttl)]),
-                Err(_) => commands.push(&[b"PERSIST", key.as_bytes()]),
-            }
-            Ok(Transacted::Foreign(
-                error,
-                Request {
-                    commands,
-                    effect: Effect::WritesAgain,
-                },
-            ))
-        }
+        Err(error @ Error::WrongType(_)) => Ok(Transacted::Foreign {
+            // PTTL answers -1 for a key without expiry.
+            ttl: u64::try_from(ttl.integer()?).ok(),
+            error,
+        }),
         Err(error) => Err(error),
     }
 }
 
-/// Reads the answer to the request in [`Transacted::Foreign`].
-///
-/// # Errors
-///
-/// [`Error::AccessDenied`], if the key of another type keeps the expiry.
-pub fn undone(replies: &Replies) -> Result<(), Error> {
+/// Gives a key of another type the expiry that it had.
+fn undo(commands: &mut Commands, key: &[u8], ttl: Option<u64>) {
+    match ttl {
+        Some(ttl) => commands.push(&[b"PEXPIRE", key, &decimal(ttl)]),
+        None => commands.push(&[b"PERSIST", key]),
+    }
+}
+
+fn undone(replies: Replies<'_>) -> Result<(), Error> {
     match replies.last() {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::AccessDenied(format!(
@@ -297,77 +457,63 @@ pub fn undone(replies: &Replies) -> Result<(), Error> {
 
 // get, history: LRANGE, for a history together with LLEN and TTL.
 
-/// How many entries at the end of a list are read; none is all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window(pub Option<u32>);
+/// The last entries of a list, among which the last messages are looked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Window {
+    /// Messages to be found; none is all of them.
+    limit: Option<u32>,
+    /// Entries to be read; none is all of them.
+    entries: Option<u32>,
+}
 
 impl Window {
-    /// A larger one, for when this one held too few messages.
-    fn grown(self) -> Window {
-        Window(self.0.and_then(|entries| entries.checked_mul(2)))
+    fn new(limit: Option<u32>) -> Window {
+        Window {
+            limit,
+            entries: limit,
+        }
     }
-}
 
-/// What a read came to.
-#[derive(Debug, PartialEq)]
-pub enum Read<T> {
-    /// The result.
-    Done(T),
-    /// Unreadable entries took the place of messages: read again, that far.
-    Again(Window),
-}
-
-/// Reads the last entries of a session.
-pub fn get(key: &str, window: Window) -> Request {
-    let mut commands = Commands::default();
-    push_range(&mut commands, key, window);
-    Request {
-        commands,
-        effect: Effect::Reads,
+    fn request(&self, commands: &mut Commands, key: &[u8]) {
+        match self.entries {
+            None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
+            // An empty range; from -0 would be from the beginning.
+            Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
+            Some(entries) => commands.push(&[b"LRANGE", key, &from_the_end(entries), b"-1"]),
+        }
     }
-}
 
-/// Reads the answer to [`get`].
-///
-/// # Errors
-///
-/// The error that was replied, or [`Error::Protocol`].
-pub fn got(
-    replies: &Replies,
-    limit: Option<u32>,
-    window: Window,
-) -> Result<Read<Vec<Message>>, Error> {
-    Ok(match range(replies.last()?, limit, window)? {
-        Read::Done((messages, _)) => Read::Done(messages),
-        Read::Again(window) => Read::Again(window),
-    })
+    /// The messages, and how many entries were passed over; none if unreadable
+    /// entries took the place of messages, and the window is larger now.
+    fn range(&mut self, entries: Reply<'_>) -> Result<Option<(Vec<Message>, u32)>, Error> {
+        let entries: Vec<&[u8]> = entries
+            .array()?
+            .map(Reply::bulk_string)
+            .collect::<Result<_, _>>()?;
+        let (messages, skipped) = newest(entries.iter().rev().copied(), self.limit);
+        let wanted = self.limit.map_or(0, |limit| limit as usize);
+        if messages.len() < wanted
+            && let Some(window) = self.entries
+            && entries.len() >= window as usize
+        {
+            self.entries = window.checked_mul(2);
+            return Ok(None);
+        }
+        Ok(Some((messages, skipped)))
+    }
 }
 
 /// Reads the last entries of a session, its length and its time to live, all of
 /// one moment.
-pub fn history(key: &str, window: Window) -> Request {
-    let mut commands = Commands::default();
+fn history(commands: &mut Commands, key: &[u8], window: &Window) {
     commands.push(&[b"MULTI"]);
-    push_range(&mut commands, key, window);
-    commands.push(&[b"LLEN", key.as_bytes()]);
-    commands.push(&[b"TTL", key.as_bytes()]);
+    window.request(commands, key);
+    commands.push(&[b"LLEN", key]);
+    commands.push(&[b"TTL", key]);
     commands.push(&[b"EXEC"]);
-    Request {
-        commands,
-        effect: Effect::Reads,
-    }
 }
 
-/// Reads the answer to [`history`].
-///
-/// # Errors
-///
-/// The error that was replied, or [`Error::Protocol`].
-pub fn history_read(
-    replies: &Replies,
-    limit: Option<u32>,
-    window: Window,
-) -> Result<Read<History>, Error> {
+fn history_read(replies: Replies<'_>, window: &mut Window) -> Result<Option<History>, Error> {
     let mut results = replies.last()?.array()?;
     let (Some(entries), Some(length), Some(ttl), None) = (
         results.next(),
@@ -379,19 +525,19 @@ pub fn history_read(
             "the reply to EXEC does not have three elements".to_owned(),
         ));
     };
-    Ok(match range(entries, limit, window)? {
-        Read::Done((messages, skipped)) => Read::Done(History {
-            messages,
-            total: count(length)?,
-            skipped,
-            // TTL answers -1 for a key without expiry and -2 for no key.
-            ttl_seconds: match ttl.integer()? {
-                ..0 => None,
-                seconds => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
-            },
-        }),
-        Read::Again(window) => Read::Again(window),
-    })
+    let Some((messages, skipped)) = window.range(entries)? else {
+        return Ok(None);
+    };
+    Ok(Some(History {
+        messages,
+        total: count(length)?,
+        skipped,
+        // TTL answers -1 for a key without expiry and -2 for no key.
+        ttl_seconds: match ttl.integer()? {
+            ..0 => None,
+            seconds => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        },
+    }))
 }
 
 /// The last `limit` messages among `entries`, which are given newest first, in
@@ -417,83 +563,28 @@ pub fn newest<'a>(
     (messages, skipped)
 }
 
-fn push_range(commands: &mut Commands, key: &str, window: Window) {
-    let key = key.as_bytes();
-    match window.0 {
-        None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
-        // An empty range; from -0 would be from the beginning.
-        Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
-        Some(entries) => commands.push(&[b"LRANGE", key, &from_the_end(entries), b"-1"]),
-    }
-}
-
 /// The index of the entry that so many entries from the end begin with.
 fn from_the_end(entries: u32) -> Vec<u8> {
     [b"-", &decimal(entries.into())[..]].concat()
-}
-
-fn range(
-    entries: Reply<'_>,
-    limit: Option<u32>,
-    window: Window,
-) -> Result<Read<(Vec<Message>, u32)>, Error> {
-    let entries: Vec<&[u8]> = entries
-        .array()?
-        .map(Reply::bulk_string)
-        .collect::<Result<_, _>>()?;
-    let (messages, skipped) = newest(entries.iter().rev().copied(), limit);
-    let wanted = limit.map_or(0, |limit| limit as usize);
-    let window_is_full = window
-        .0
-        .is_some_and(|window| entries.len() >= window as usize);
-    if messages.len() < wanted && window_is_full {
-        return Ok(Read::Again(window.grown()));
-    }
-    Ok(Read::Done((messages, skipped)))
 }
 
 // clear, count, exists.
 
 /// Deletes a session. LTRIM to an empty range deletes a list and refuses a key of
 /// another type, which DEL would delete.
-pub fn clear(key: &str) -> Request {
-    let mut commands = Commands::default();
-    commands.push(&[b"LTRIM", key.as_bytes(), b"1", b"0"]);
-    Request {
-        commands,
-        effect: Effect::WritesAgain,
-    }
+fn clear(commands: &mut Commands, key: &[u8]) {
+    commands.push(&[b"LTRIM", key, b"1", b"0"]);
 }
 
-/// Reads the answer to [`clear`].
-///
-/// # Errors
-///
-/// The error that was replied, or [`Error::Protocol`].
-pub fn cleared(replies: &Replies) -> Result<(), Error> {
+fn cleared(replies: Replies<'_>) -> Result<(), Error> {
     match replies.last()?.simple_string()? {
         b"OK" => Ok(()),
         _ => Err(Error::Protocol("the reply to LTRIM is not OK".to_owned())),
     }
 }
 
-/// Asks for the length of a session.
-pub fn length(key: &str) -> Request {
-    let mut commands = Commands::default();
-    commands.push(&[b"LLEN", key.as_bytes()]);
-    Request {
-        commands,
-        effect: Effect::Reads,
-    }
-}
-
-/// Reads the answer to [`length`].
-///
-/// # Errors
-///
-/// The error that was replied, or [`Error::Protocol`].
-pub fn length_read(replies: &Replies) -> Result<u32, Error> {
-    replies.last().and_then(count)
+fn length(commands: &mut Commands, key: &[u8]) {
+    commands.push(&[b"LLEN", key]);
 }
 
 fn count(reply: Reply<'_>) -> Result<u32, Error> {
@@ -506,23 +597,29 @@ mod tests {
     use super::*;
     use crate::message::Role;
     use crate::options::Options;
-    use crate::reply::{Progress, ReplyReader};
-    use alloc::string::String;
+    use crate::reply::{Progress, Received, ReplyReader};
     use sha1_smol::Sha1;
 
     fn settings(given: Options) -> Settings {
         Settings::resolve(given, &[]).unwrap()
     }
 
-    fn replies(count: usize, bytes: &[u8]) -> Replies {
+    fn received(count: usize, bytes: &[u8]) -> Received {
         let mut reader = ReplyReader::new(count, 1 << 20);
         assert_eq!(reader.push(bytes.to_vec()), Ok(Progress::Complete));
         reader.finish().unwrap()
     }
 
-    /// The words of the commands, one command a line.
-    fn sent(request: &Request) -> String {
-        let text = String::from_utf8(request.commands.bytes().to_vec()).unwrap();
+    /// What a reading of so many replies comes to.
+    fn read<T>(count: usize, bytes: &str, reading: impl FnOnce(Replies<'_>) -> T) -> T {
+        reading(received(count, bytes.as_bytes()).replies(0..count).unwrap())
+    }
+
+    /// The words of the commands that are pushed, one command a line.
+    fn sent(push: impl FnOnce(&mut Commands)) -> String {
+        let mut commands = Commands::default();
+        push(&mut commands);
+        let text = String::from_utf8(commands.bytes().to_vec()).unwrap();
         let mut lines = text.split("\r\n");
         let mut shown = String::new();
         while let Some(count) = lines.next().and_then(|line| line.strip_prefix('*')) {
@@ -534,6 +631,23 @@ mod tests {
         shown
     }
 
+    const STAMP: Stamp<'_> = Stamp {
+        timestamp: "t",
+        id: || "i".to_owned(),
+    };
+
+    fn task(action: Action, settings: &Settings) -> Task {
+        Task::new("k".to_owned(), action, settings, STAMP).unwrap()
+    }
+
+    fn new(content: &str) -> NewMessage {
+        NewMessage {
+            role: Role::User,
+            content: content.to_owned(),
+            metadata: None,
+        }
+    }
+
     #[test]
     fn the_digest_is_that_of_the_script() {
         assert_eq!(APPEND_SHA1, Sha1::from(APPEND).digest().to_string());
@@ -543,15 +657,15 @@ mod tests {
     fn a_connection_begins_with_what_the_settings_ask_for() {
         let text = |text: &str| Some(text.to_owned());
         for (username, password, db, expected) in [
-            (None, None, 0, "PING\n"),
-            (None, text("secret"), 0, "AUTH secret\nPING\n"),
+            (None, None, 0, ""),
+            (None, text("secret"), 0, "AUTH secret\n"),
             (
                 text("agent"),
                 text("secret"),
                 3,
-                "AUTH agent secret\nSELECT 3\nPING\n",
+                "AUTH agent secret\nSELECT 3\n",
             ),
-            (text("agent"), None, 0, "AUTH agent \nPING\n"),
+            (text("agent"), None, 0, "AUTH agent \n"),
         ] {
             let password = password.map(Password::from);
             let settings = settings(Options {
@@ -560,7 +674,7 @@ mod tests {
                 db: Some(db),
                 ..Options::default()
             });
-            assert_eq!(sent(&handshake(&settings)), expected);
+            assert_eq!(sent(|commands| handshake(commands, &settings)), expected);
         }
     }
 
@@ -572,40 +686,40 @@ mod tests {
             ..Options::default()
         });
         for (answer, expected) in [
-            ("+OK\r\n+OK\r\n+PONG\r\n", Ok(())),
+            ("+OK\r\n+OK\r\n", Ok(())),
             (
-                "-WRONGPASS invalid\r\n-NOAUTH a\r\n-NOAUTH b\r\n",
+                "-WRONGPASS invalid\r\n-NOAUTH a\r\n",
                 Err(Error::AccessDenied(
                     "the server does not accept the credentials".to_owned(),
                 )),
             ),
             (
-                "-ERR AUTH <password> called without any password configured\r\n+OK\r\n+PONG\r\n",
+                "-ERR AUTH <password> called without any password configured\r\n+OK\r\n",
                 Err(Error::AccessDenied(
                     "the server does not accept the credentials".to_owned(),
                 )),
             ),
             (
-                "-LOADING secret\r\n+OK\r\n+PONG\r\n",
+                "-LOADING secret\r\n+OK\r\n",
                 Err(Error::Server {
                     code: "LOADING".to_owned(),
                     message: "LOADING".to_owned(),
                 }),
             ),
             (
-                "-WRONGTYPE secret\r\n+OK\r\n+PONG\r\n",
+                "-WRONGTYPE secret\r\n+OK\r\n",
                 Err(Error::AccessDenied(
                     "the server does not accept the credentials".to_owned(),
                 )),
             ),
             (
-                "-ERR max number of clients secret\r\n+OK\r\n+PONG\r\n",
+                "-ERR max number of clients secret\r\n+OK\r\n",
                 Err(Error::Unavailable(
                     "the server takes no more clients".to_owned(),
                 )),
             ),
             (
-                "+OK\r\n-ERR DB index is out of range\r\n+PONG\r\n",
+                "+OK\r\n-ERR DB index is out of range\r\n",
                 Err(Error::InvalidArgument(
                     "option db (REDIS_DB) is 99, which the server does not have: \
                      ERR DB index is out of range"
@@ -613,29 +727,42 @@ mod tests {
                 )),
             ),
             (
-                "+OK\r\n+OK\r\n-LOADING Redis is loading\r\n",
+                "+OK\r\n-LOADING Redis is loading\r\n",
                 Err(Error::Server {
                     code: "LOADING".to_owned(),
                     message: "LOADING Redis is loading".to_owned(),
                 }),
             ),
+        ] {
+            let done = |replies: Replies<'_>| handshake_done(replies, &settings);
+            assert_eq!(read(2, answer, done), expected);
+        }
+    }
+
+    #[test]
+    fn a_ping_is_answered_by_a_pong() {
+        assert_eq!(sent(ping), "PING\n");
+        for (answer, expected) in [
+            ("+PONG\r\n", Ok(())),
             (
-                "+OK\r\n+OK\r\n+OK\r\n",
+                "+OK\r\n",
                 Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
             ),
+            (
+                "-NOAUTH x\r\n",
+                Err(Error::AccessDenied("NOAUTH x".to_owned())),
+            ),
         ] {
-            assert_eq!(
-                handshake_done(&replies(3, answer.as_bytes()), &settings),
-                expected
-            );
+            assert_eq!(read(1, answer, pong), expected);
         }
     }
 
     #[test]
     fn an_append_is_one_command() {
-        let elements = [b"a".to_vec(), b"b".to_vec()];
+        const A: &str = r#"{"role":"user","content":"a","timestamp":"t","id":"i"}"#;
+        const B: &str = r#"{"role":"user","content":"b","timestamp":"t","id":"i"}"#;
         for (given, expected) in [
-            (Options::default(), "1 session:s 64 3600 sliding 0 a b\n"),
+            (Options::default(), "1 k 64 3600 sliding 0"),
             (
                 Options {
                     ttl_policy: Some(TtlPolicy::Fixed),
@@ -643,25 +770,50 @@ mod tests {
                     max_messages: Some(5),
                     ..Options::default()
                 },
-                "1 session:s 64 60 fixed 5 a b\n",
+                "1 k 64 60 fixed 5",
             ),
         ] {
             let settings = settings(given);
-            let cached = append(&settings, "session:s", &elements, Script::Cached);
-            assert_eq!(sent(&cached), format!("EVALSHA {APPEND_SHA1} {expected}"));
-            let full = append(&settings, "session:s", &elements, Script::Full);
-            assert_eq!(sent(&full), format!("EVAL {APPEND} {expected}"));
+            let mut task = task(Action::AddAll(vec![new("a"), new("b")]), &settings);
+            let expected = format!("{expected} {A} {B}\n");
+            assert_eq!(
+                sent(|commands| task.request(commands, &settings)),
+                format!("EVALSHA {APPEND_SHA1} {expected}")
+            );
+            assert_eq!(task.effect(), Effect::WritesAgain);
+
+            // A server that has not seen the script is given it, once.
+            let unknown = received(1, b"-NOSCRIPT No matching script.\r\n");
+            let unknown = unknown.replies(0..1).unwrap();
+            assert_eq!(task.answer(unknown, &settings), Ok(Answer::AskOn));
+            assert_eq!(
+                sent(|commands| task.request(commands, &settings)),
+                format!("EVAL {APPEND} {expected}")
+            );
+            assert_eq!(
+                task.answer(unknown, &settings),
+                Err(Error::Protocol(
+                    "the server does not know a script that it was just given".to_owned()
+                ))
+            );
         }
     }
 
     #[test]
+    fn an_append_looks_as_far_back_as_it_is_told() {
+        let settings = settings(Options::default());
+        let mut task = task(Action::Add(new("a")), &settings);
+        assert_eq!(task.appends(), 1);
+        task.look_further_back(36);
+        let request = sent(|commands| task.request(commands, &settings));
+        assert!(request.contains(" 1 k 100 3600 sliding 0 "), "{request}");
+    }
+
+    #[test]
     fn the_answer_to_an_append() {
+        let settings = settings(Options::default());
         for (answer, expected) in [
-            (":3\r\n", Ok(Appended::Length(3))),
-            (
-                "-NOSCRIPT No matching script.\r\n",
-                Ok(Appended::ScriptUnknown),
-            ),
+            (":3\r\n", Ok(Answer::Done(Outcome::Length(3)))),
             (
                 "-WRONGTYPE x\r\n",
                 Err(Error::WrongType("WRONGTYPE x".to_owned())),
@@ -675,34 +827,40 @@ mod tests {
                 Err(Error::Protocol("the reply is not an integer".to_owned())),
             ),
         ] {
-            assert_eq!(appended(&replies(1, answer.as_bytes())), expected);
+            let mut task = task(Action::Add(new("a")), &settings);
+            let answered = read(1, answer, |replies| task.answer(replies, &settings));
+            assert_eq!(answered, expected);
         }
     }
 
     #[test]
     fn a_transaction_is_sent_whole() {
-        let elements = [b"a".to_vec(), b"b".to_vec()];
+        const A: &str = r#"{"role":"user","content":"a","timestamp":"t"}"#;
         for (ttl_policy, max_messages, expected) in [
             (
                 TtlPolicy::Sliding,
                 None,
-                "MULTI\nPTTL k\nRPUSH k a b\nEXPIRE k 3600\nEXEC\n",
+                "MULTI\nPTTL k\nRPUSH k A A\nEXPIRE k 3600\nEXEC\n",
             ),
             (
                 TtlPolicy::Fixed,
                 Some(5),
-                "MULTI\nPTTL k\nRPUSH k a b\nLTRIM k -5 -1\nEXPIRE k 3600 NX\nEXEC\n",
+                "MULTI\nPTTL k\nRPUSH k A A\nLTRIM k -5 -1\nEXPIRE k 3600 NX\nEXEC\n",
             ),
-            (TtlPolicy::None, None, "MULTI\nPTTL k\nRPUSH k a b\nEXEC\n"),
+            (TtlPolicy::None, None, "MULTI\nPTTL k\nRPUSH k A A\nEXEC\n"),
         ] {
             let settings = settings(Options {
+                delivery: Some(Delivery::AtMostOnce),
                 ttl_policy: Some(ttl_policy),
                 max_messages,
                 ..Options::default()
             });
-            let request = transaction(&settings, "k", &elements);
-            assert_eq!(sent(&request), expected);
-            assert_eq!(request.effect, Effect::WritesOnce);
+            let task = task(Action::AddAll(vec![new("a"), new("a")]), &settings);
+            assert_eq!(
+                sent(|commands| task.request(commands, &settings)),
+                expected.replace("A A", &format!("{A} {A}"))
+            );
+            assert_eq!(task.effect(), Effect::WritesOnce);
         }
     }
 
@@ -710,26 +868,23 @@ mod tests {
     fn the_answer_to_a_transaction() {
         const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
         let settings = settings(Options {
+            delivery: Some(Delivery::AtMostOnce),
             max_messages: Some(5),
             ..Options::default()
         });
-        let answer = |answer: &str| transacted(&replies(5, answer.as_bytes()), &settings, "k");
+        let answer = |answer: &str| {
+            let mut task = task(Action::Add(new("a")), &settings);
+            let answered = read(5, answer, |replies| task.answer(replies, &settings));
+            (answered, task)
+        };
         for (results, expected) in [
             ("*3\r\n:-2\r\n:3\r\n:1\r\n", 3),
             ("*3\r\n:9\r\n:6\r\n:1\r\n", 5),
         ] {
-            let Ok(Transacted::Length(length)) = answer(&format!("{QUEUED}{results}")) else {
-                panic!("{results}");
-            };
-            assert_eq!(length, expected);
-        }
-        for (ttl, expected) in [("-1", "PERSIST k\n"), ("1500", "PEXPIRE k 1500\n")] {
-            let results = format!("{QUEUED}*3\r\n:{ttl}\r\n-WRONGTYPE x\r\n:1\r\n");
-            let Ok(Transacted::Foreign(error, undo)) = answer(&results) else {
-                panic!("{results}");
-            };
-            assert_eq!(error, Error::WrongType("WRONGTYPE x".to_owned()));
-            assert_eq!(sent(&undo), expected);
+            assert_eq!(
+                answer(&format!("{QUEUED}{results}")).0,
+                Ok(Answer::Done(Outcome::Length(expected)))
+            );
         }
         for (text, expected) in [
             (
@@ -754,37 +909,54 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(answer(text).err(), Some(expected));
+            assert_eq!(answer(text).0, Err(expected));
+        }
+        // A key of another type is given back the expiry that it had.
+        let wrong_type = Error::WrongType("WRONGTYPE x".to_owned());
+        for (ttl, expected) in [("-1", "PERSIST k\n"), ("1500", "PEXPIRE k 1500\n")] {
+            let results = format!("{QUEUED}*3\r\n:{ttl}\r\n-WRONGTYPE x\r\n:1\r\n");
+            let (answered, mut task) = answer(&results);
+            assert_eq!(answered, Ok(Answer::AskOn));
+            assert_eq!(task.undoes(), Some(&wrong_type));
+            assert_eq!(task.effect(), Effect::WritesAgain);
+            assert_eq!(sent(|commands| task.request(commands, &settings)), expected);
+            for (answer, expected) in [
+                (":1\r\n", Ok(Answer::Failed(wrong_type.clone()))),
+                (
+                    "-NOPERM no\r\n",
+                    Err(Error::AccessDenied(
+                        "the key holds something other than a list, and was given an expiry \
+                         that could not be taken back: NOPERM no"
+                            .to_owned(),
+                    )),
+                ),
+            ] {
+                let undone = read(1, answer, |replies| task.answer(replies, &settings));
+                assert_eq!(undone, expected);
+            }
         }
     }
 
     #[test]
-    fn an_expiry_that_stays_on_a_foreign_key_is_told() {
-        assert_eq!(undone(&replies(1, b":1\r\n")), Ok(()));
-        assert_eq!(
-            undone(&replies(1, b"-NOPERM no\r\n")),
-            Err(Error::AccessDenied(
-                "the key holds something other than a list, and was given an expiry that could \
-                 not be taken back: NOPERM no"
-                    .to_owned()
-            ))
-        );
-    }
-
-    #[test]
     fn the_requests_of_the_other_operations() {
-        for (request, expected) in [
-            (get("k", Window(None)), "LRANGE k 0 -1\n"),
-            (get("k", Window(Some(0))), "LRANGE k 1 0\n"),
-            (get("k", Window(Some(10))), "LRANGE k -10 -1\n"),
+        let settings = settings(Options::default());
+        for (action, effect, expected) in [
+            (Action::AddAll(Vec::new()), Effect::Reads, "LLEN k\n"),
+            (Action::Get(None), Effect::Reads, "LRANGE k 0 -1\n"),
+            (Action::Get(Some(0)), Effect::Reads, "LRANGE k 1 0\n"),
+            (Action::Get(Some(10)), Effect::Reads, "LRANGE k -10 -1\n"),
             (
-                history("k", Window(Some(2))),
+                Action::History(Some(2)),
+                Effect::Reads,
                 "MULTI\nLRANGE k -2 -1\nLLEN k\nTTL k\nEXEC\n",
             ),
-            (clear("k"), "LTRIM k 1 0\n"),
-            (length("k"), "LLEN k\n"),
+            (Action::Clear, Effect::WritesAgain, "LTRIM k 1 0\n"),
+            (Action::Exists, Effect::Reads, "LLEN k\n"),
+            (Action::Count, Effect::Reads, "LLEN k\n"),
         ] {
-            assert_eq!(sent(&request), expected);
+            let task = task(action, &settings);
+            assert_eq!(sent(|commands| task.request(commands, &settings)), expected);
+            assert_eq!(task.effect(), effect);
         }
     }
 
@@ -812,52 +984,33 @@ mod tests {
 
     #[test]
     fn a_limit_counts_readable_messages() {
+        let (a, b) = (message("a"), message("b"));
         for (entries, limit, window, expected) in [
-            (
-                &[A, B][..],
-                None,
-                None,
-                Read::Done(vec![message("a"), message("b")]),
-            ),
-            (
-                &[A, BAD, B],
-                None,
-                None,
-                Read::Done(vec![message("a"), message("b")]),
-            ),
-            (&[], Some(2), Some(2), Read::Done(vec![])),
-            (&[], Some(0), Some(0), Read::Done(vec![])),
-            (
-                &[A, B],
-                Some(2),
-                Some(2),
-                Read::Done(vec![message("a"), message("b")]),
-            ),
-            (&[BAD, B], Some(2), Some(2), Read::Again(Window(Some(4)))),
-            (
-                &[A, BAD, B],
-                Some(2),
-                Some(4),
-                Read::Done(vec![message("a"), message("b")]),
-            ),
-            (
-                &[BAD, BAD, B],
-                Some(2),
-                Some(4),
-                Read::Done(vec![message("b")]),
-            ),
-            (&[BAD; 4], Some(2), Some(4), Read::Again(Window(Some(8)))),
-            (
-                &[A, A, BAD, B],
-                Some(2),
-                Some(4),
-                Read::Done(vec![message("a"), message("b")]),
-            ),
+            (&[A, B][..], None, None, Ok(vec![&a, &b])),
+            (&[A, BAD, B], None, None, Ok(vec![&a, &b])),
+            (&[], Some(2), Some(2), Ok(vec![])),
+            (&[], Some(0), Some(0), Ok(vec![])),
+            (&[A, B], Some(2), Some(2), Ok(vec![&a, &b])),
+            (&[BAD, B], Some(2), Some(2), Err(Some(4))),
+            (&[A, BAD, B], Some(2), Some(4), Ok(vec![&a, &b])),
+            (&[BAD, BAD, B], Some(2), Some(4), Ok(vec![&b])),
+            (&[BAD; 4], Some(2), Some(4), Err(Some(8))),
+            (&[BAD; 4], Some(2), Some(1 << 31), Ok(vec![])),
+            (&[A, A, BAD, B], Some(2), Some(4), Ok(vec![&a, &b])),
         ] {
-            let replies = replies(1, list(entries).as_bytes());
-            assert_eq!(got(&replies, limit, Window(window)), Ok(expected));
+            let mut window = Window {
+                limit,
+                entries: window,
+            };
+            let found = read(1, &list(entries), |replies| {
+                window.range(replies.last().unwrap()).unwrap()
+            });
+            let found = match &found {
+                Some((messages, _)) => Ok(messages.iter().collect()),
+                None => Err(window.entries),
+            };
+            assert_eq!(found, expected);
         }
-        assert_eq!(Window(Some(u32::MAX)).grown(), Window(None));
     }
 
     #[test]
@@ -882,14 +1035,16 @@ mod tests {
                 list(entries)
             );
             let (messages, skipped, ttl_seconds) = expected;
+            let settings = settings(Options::default());
+            let mut task = task(Action::History(limit), &settings);
             assert_eq!(
-                history_read(&replies(5, answer.as_bytes()), limit, Window(Some(4))),
-                Ok(Read::Done(History {
+                read(5, &answer, |replies| task.answer(replies, &settings)),
+                Ok(Answer::Done(Outcome::History(History {
                     messages,
                     total,
                     skipped,
                     ttl_seconds
-                }))
+                })))
             );
         }
     }
@@ -914,18 +1069,39 @@ mod tests {
                 Error::Protocol("the reply to EXEC does not have three elements".to_owned()),
             ),
         ] {
-            let read = history_read(&replies(5, answer.as_bytes()), None, Window(None));
-            assert_eq!(read, Err(expected));
+            let settings = settings(Options::default());
+            let mut task = task(Action::History(None), &settings);
+            let answered = read(5, answer, |replies| task.answer(replies, &settings));
+            assert_eq!(answered, Err(expected));
         }
     }
 
     #[test]
-    fn the_answers_to_clear_and_length() {
-        assert_eq!(cleared(&replies(1, b"+OK\r\n")), Ok(()));
-        assert_eq!(
-            cleared(&replies(1, b"-WRONGTYPE x\r\n")),
-            Err(Error::WrongType("WRONGTYPE x".to_owned()))
-        );
-        assert_eq!(length_read(&replies(1, b":4294967295\r\n")), Ok(u32::MAX));
+    fn the_answers_to_the_other_operations() {
+        let settings = settings(Options::default());
+        for (action, answer, expected) in [
+            (Action::Clear, "+OK\r\n", Ok(Outcome::Cleared)),
+            (
+                Action::Clear,
+                "-WRONGTYPE x\r\n",
+                Err(Error::WrongType("WRONGTYPE x".to_owned())),
+            ),
+            (
+                Action::Clear,
+                "+QUEUED\r\n",
+                Err(Error::Protocol("the reply to LTRIM is not OK".to_owned())),
+            ),
+            (
+                Action::Count,
+                ":4294967295\r\n",
+                Ok(Outcome::Length(u32::MAX)),
+            ),
+            (Action::Exists, ":0\r\n", Ok(Outcome::Exists(false))),
+            (Action::Exists, ":2\r\n", Ok(Outcome::Exists(true))),
+        ] {
+            let mut task = task(action, &settings);
+            let answered = read(1, answer, |replies| task.answer(replies, &settings));
+            assert_eq!(answered, expected.map(Answer::Done));
+        }
     }
 }

@@ -28,13 +28,8 @@ pub enum ConnectError {
     Failed(&'static str),
 }
 
-/// Why bytes could not be written or read.
-pub enum TransferError {
-    /// The deadline passed.
-    Timeout,
-    /// The peer closed the connection, or it broke.
-    Closed,
-}
+/// The peer closed the connection, or it broke.
+pub struct Closed;
 
 /// The addresses that a name has; that of an IP address is itself, and no name
 /// is looked up then.
@@ -115,43 +110,34 @@ impl Socket {
         })
     }
 
-    /// Hands all bytes over to the host. As long as the last one has not been
-    /// handed over, the peer cannot have them all.
-    pub fn write(&self, mut bytes: &[u8], deadline: &Deadline) -> Result<(), TransferError> {
-        let Handles {
-            output, writable, ..
-        } = self.handles();
-        while !bytes.is_empty() {
-            // A write beyond what is permitted traps.
-            let permitted = output.check_write()?;
-            if permitted == 0 {
-                deadline.wait(writable)?;
-                continue;
-            }
-            let size = usize::try_from(permitted)
-                .unwrap_or(usize::MAX)
-                .min(bytes.len());
-            let (now, later) = bytes.split_at(size);
-            output.write(now)?;
-            bytes = later;
-            if !bytes.is_empty() && deadline.has_passed() {
-                return Err(TransferError::Timeout);
-            }
+    /// Hands over to the host as many of the bytes as it takes at once, possibly
+    /// none.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, Closed> {
+        let output = &self.handles().output;
+        // A write beyond what is permitted traps.
+        let permitted = usize::try_from(output.check_write()?).unwrap_or(usize::MAX);
+        let size = permitted.min(bytes.len());
+        if size > 0 {
+            output.write(&bytes[..size])?;
         }
-        Ok(())
+        Ok(size)
     }
 
-    /// Reads what is there, at least one byte and at most `size`.
-    pub fn read(&self, size: usize, deadline: &Deadline) -> Result<Vec<u8>, TransferError> {
+    /// Reads what is there, at most `size` bytes and possibly none.
+    pub fn read(&self, size: usize) -> Result<Vec<u8>, Closed> {
+        Ok(self.handles().input.read(size as u64)?)
+    }
+
+    /// Waits until there is something to read, or, if `to_write`, until something can
+    /// be written.
+    pub fn wait(&self, to_write: bool, deadline: &Deadline) -> Result<(), Passed> {
         let Handles {
-            input, readable, ..
+            readable, writable, ..
         } = self.handles();
-        loop {
-            let bytes = input.read(size as u64)?;
-            if !bytes.is_empty() {
-                return Ok(bytes);
-            }
-            deadline.wait(readable)?;
+        if to_write {
+            deadline.wait_for_any(&[readable, writable])
+        } else {
+            deadline.wait(readable)
         }
     }
 
@@ -223,15 +209,9 @@ impl From<Passed> for ConnectError {
     }
 }
 
-impl From<Passed> for TransferError {
-    fn from(_: Passed) -> TransferError {
-        TransferError::Timeout
-    }
-}
-
-impl From<StreamError> for TransferError {
-    fn from(_: StreamError) -> TransferError {
-        TransferError::Closed
+impl From<StreamError> for Closed {
+    fn from(_: StreamError) -> Closed {
+        Closed
     }
 }
 

@@ -5,7 +5,9 @@
 use session_memory::error::Error as MemoryError;
 use session_memory::message::{Message, NewMessage, Role};
 use session_memory::operation::{Action, History, Operation, Outcome};
-use session_memory::options::{Delivery, Options, Password, Provider as ProviderOption, TtlPolicy};
+use session_memory::options::{
+    Connect, Delivery, Options, Password, Provider as ProviderOption, TtlPolicy,
+};
 
 wasmtime::component::bindgen!({
     path: "../wit",
@@ -52,7 +54,11 @@ impl From<&Options> for types::Options {
             }),
             key_prefix: options.key_prefix.clone(),
             connect_timeout: options.connect_timeout,
-            lazy_connect: options.lazy_connect,
+            connect: options.connect.map(|connect| match connect {
+                Connect::AtOpen => types::Connect::AtOpen,
+                Connect::AtFirstOperation => types::Connect::AtFirstOperation,
+                Connect::WithFirstOperation => types::Connect::WithFirstOperation,
+            }),
             operation_timeout: options.operation_timeout,
             max_messages: options.max_messages,
             max_message_bytes: options.max_message_bytes,

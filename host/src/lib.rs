@@ -70,7 +70,7 @@ pub use network::NetworkPolicy;
 pub use session_memory::error::Error as MemoryError;
 pub use session_memory::message::{Message, NewMessage, Role};
 pub use session_memory::operation::{Action, History, Operation, Outcome};
-pub use session_memory::options::{Delivery, Options, Password, Provider, TtlPolicy};
+pub use session_memory::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
 
 /// The component that is run unless [`Builder`] is given another.
 pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/session_memory.wasm"));

@@ -239,7 +239,7 @@ async fn open(options: OptionArgs) -> Result<SessionMemory, Failure> {
         delivery: options.delivery.map(Delivery::from),
         key_prefix: options.key_prefix,
         connect_timeout: options.connect_timeout,
-        lazy_connect: None,
+        connect: None,
         operation_timeout: options.operation_timeout,
         max_messages: options.max_messages,
         max_message_bytes: options.max_message_bytes,

@@ -9,7 +9,7 @@ use std::{env, fmt, fs, mem};
 use session_memory::error::Error as MemoryError;
 use session_memory::message::{Message, NewMessage, Role};
 use session_memory::operation::{History, Operation, Outcome};
-use session_memory::options::{Options, Provider, Settings, VARIABLES};
+use session_memory::options::{Connect, Options, Provider, Settings, VARIABLES};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
@@ -547,7 +547,9 @@ impl Builder {
             .await?;
         shared.slot = Mutex::new(Slot::Open(Box::new(instance)));
         // From now on it is an operation that needs an instance, and that connects.
-        shared.options.lazy_connect = Some(true);
+        if settings.connect == Connect::AtOpen {
+            shared.options.connect = Some(Connect::AtFirstOperation);
+        }
         Ok(SessionMemory {
             shared: Arc::new(shared),
         })

@@ -12,6 +12,7 @@ mod isolation;
 mod least_privilege;
 mod limits;
 mod model;
+mod pipeline;
 mod sandbox;
 mod secrets;
 mod server_faults;

@@ -88,6 +88,7 @@ struct Shared {
     plan: Mutex<Plan>,
     open: Mutex<HashMap<usize, [TcpStream; 2]>>,
     last: Mutex<Exchange>,
+    exchanges: AtomicUsize,
     carried_out: AtomicUsize,
     /// Connections on which a fault has not come to its end.
     unsettled: AtomicUsize,
@@ -106,6 +107,7 @@ impl Proxy {
             plan: Mutex::new(Box::new(|_| None)),
             open: Mutex::default(),
             last: Mutex::default(),
+            exchanges: AtomicUsize::new(0),
             carried_out: AtomicUsize::new(0),
             unsettled: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
@@ -151,6 +153,11 @@ impl Proxy {
     /// The last exchange that was answered and was no handshake.
     pub fn last(&self) -> Exchange {
         lock(&self.shared.last).clone()
+    }
+
+    /// How many exchanges have begun, handshakes among them.
+    pub fn exchanges(&self) -> usize {
+        self.shared.exchanges.load(SeqCst)
     }
 
     /// How many connections are open.
@@ -381,6 +388,7 @@ impl Line {
                 exchange: self.exchanges,
             };
             self.exchanges += 1;
+            shared.exchanges.fetch_add(1, SeqCst);
             self.exchange = Exchange::default();
             self.fault = (lock(&shared.plan))(place);
             // What swallows goes on doing so.

@@ -143,21 +143,21 @@ pub fn read(pieces: &[&[u8]], replies: usize, max_bytes: u32) -> Outcome {
             Err(error) => return Outcome::Refused(error),
         };
     }
-    let refusal = reader
-        .refusal()
-        .and_then(|replies| replies.last().err().map(Tree::Error));
-    let outcome = match (reader.finish(), progress) {
-        (Ok(replies), Progress::Complete) => {
-            Outcome::Complete(replies.iter().map(Tree::of).collect())
-        }
-        (Err(Error::Protocol(_)), Progress::Missing(bytes)) => return Outcome::Missing(bytes),
-        (finished, progress) => panic!("{:?} after {progress:?}", finished.err()),
+    let received = reader.finish().unwrap();
+    let Some(all) = received.replies(0..replies) else {
+        return match progress {
+            Progress::Missing(bytes) => Outcome::Missing(bytes),
+            Progress::Complete => panic!("complete, and not all are there"),
+        };
     };
-    if let Outcome::Complete(trees) = &outcome {
-        let first = trees.first().cloned();
-        assert_eq!(refusal, first.filter(is_error));
+    assert_eq!(progress, Progress::Complete);
+    let trees: Vec<_> = all.iter().map(Tree::of).collect();
+    for (command, tree) in trees.iter().enumerate() {
+        let refusal = received.refusal(command);
+        let error = refusal.and_then(|replies| replies.last().err().map(Tree::Error));
+        assert_eq!(error, is_error(tree).then(|| tree.clone()));
     }
-    outcome
+    Outcome::Complete(trees)
 }
 
 fn is_error(tree: &Tree) -> bool {

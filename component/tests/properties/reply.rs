@@ -68,7 +68,8 @@ fn read_on(wire: &[u8], replies: usize, size: usize) {
             Err(_) => return,
         }
     }
-    assert_eq!(reader.finish().is_ok(), complete);
+    let received = reader.finish().unwrap();
+    assert_eq!(received.replies(0..replies).is_some(), complete);
 }
 
 /// No fewer than there are elements.
