@@ -37,10 +37,13 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBu
     }
     let status = command
         .current_dir(checkout)
-        .args(["build", "--locked", "--package", package, "--lib"])
+        .args(["rustc", "--locked", "--package", package, "--lib"])
+        // As a library for others as well, it would keep what only they could use,
+        // all that formats panic messages included.
+        .args(["--crate-type", "cdylib"])
         .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
         .arg(target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped(checkout))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(checkout))
         .status()
         .map_err(|error| format!("cargo cannot be run: {error}"))?;
     if !status.success() {
@@ -58,14 +61,12 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBu
 /// In the workspace's Cargo.toml.
 const PROFILE: &str = "component";
 
-/// Compiler flags that give the sources paths which are the same everywhere.
-fn remapped(checkout: &Path) -> OsString {
-    let mut flags = OsString::new();
+/// Compiler flags. Nothing loads a component at another address, so addresses are
+/// constants; and the sources have paths that are the same everywhere.
+fn flags(checkout: &Path) -> OsString {
+    let mut flags = OsString::from("-Crelocation-model=static");
     let mut remap = |from: &Path, to: &str| {
-        if !flags.is_empty() {
-            flags.push("\u{1f}");
-        }
-        flags.push("--remap-path-prefix=");
+        flags.push("\u{1f}--remap-path-prefix=");
         flags.push(from);
         flags.push("=");
         flags.push(to);
