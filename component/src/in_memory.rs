@@ -3,7 +3,7 @@
 //! elements included.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,7 +18,9 @@ use crate::session::{Stamp, elements, newest};
 /// caller.
 #[derive(Default)]
 pub struct Sessions {
-    by_key: BTreeMap<String, Session>,
+    /// In the order of their keys. A map takes more of the component than all else
+    /// here.
+    by_key: Vec<(String, Session)>,
     /// With that many sessions it is time to look for expired ones.
     sweep_at: usize,
 }
@@ -32,7 +34,7 @@ impl Sessions {
     /// Without any session.
     pub const fn new() -> Sessions {
         Sessions {
-            by_key: BTreeMap::new(),
+            by_key: Vec::new(),
             sweep_at: 0,
         }
     }
@@ -87,16 +89,18 @@ impl Sessions {
     fn append(&mut self, settings: &Settings, key: &str, elements: Vec<Vec<u8>>, now: u64) -> u32 {
         self.expire(key, now);
         if self.by_key.len() >= self.sweep_at {
-            self.by_key.retain(|_, session| session.lives(now));
+            self.by_key.retain(|(_, session)| session.lives(now));
             self.sweep_at = 2 * self.by_key.len() + 16;
         }
-        let session = self
-            .by_key
-            .entry(key.to_owned())
-            .or_insert_with(|| Session {
+        let at = self.find(key).unwrap_or_else(|at| {
+            let session = Session {
                 elements: VecDeque::new(),
                 expires: None,
-            });
+            };
+            self.by_key.insert(at, (key.to_owned(), session));
+            at
+        });
+        let (_, session) = &mut self.by_key[at];
         session.elements.extend(elements);
         if let Some(most) = settings.max_messages {
             let surplus = session.elements.len().saturating_sub(most as usize);
@@ -120,7 +124,7 @@ impl Sessions {
         now: u64,
     ) -> Result<History, Error> {
         self.expire(key, now);
-        let Some(session) = self.by_key.get(key) else {
+        let Ok(at) = self.find(key) else {
             return Ok(History {
                 messages: Vec::new(),
                 total: 0,
@@ -128,6 +132,7 @@ impl Sessions {
                 ttl_seconds: None,
             });
         };
+        let (_, session) = &self.by_key[at];
         let wanted = limit.map_or(usize::MAX, |limit| limit as usize);
         let bytes: usize = session
             .elements
@@ -156,24 +161,29 @@ impl Sessions {
     }
 
     fn clear(&mut self, key: &str) {
-        self.by_key.remove(key);
+        if let Ok(at) = self.find(key) {
+            self.by_key.remove(at);
+        }
     }
 
     fn length(&mut self, key: &str, now: u64) -> u32 {
         self.expire(key, now);
-        self.by_key
-            .get(key)
-            .map_or(0, |session| session.elements.len() as u32)
+        self.find(key)
+            .map_or(0, |at| self.by_key[at].1.elements.len() as u32)
     }
 
     fn expire(&mut self, key: &str, now: u64) {
-        if self
-            .by_key
-            .get(key)
-            .is_some_and(|session| !session.lives(now))
+        if let Ok(at) = self.find(key)
+            && !self.by_key[at].1.lives(now)
         {
-            self.by_key.remove(key);
+            self.by_key.remove(at);
         }
+    }
+
+    /// Where the session is, or else where it would be.
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.by_key
+            .binary_search_by(|(known, _)| known.as_str().cmp(key))
     }
 }
 
