@@ -4,14 +4,14 @@
 //! `role`, `content`, `timestamp` and, if there is any, `metadata`, in that order.
 //! An `id` comes last, if it has one.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
 use chrono::{DateTime, Datelike, Timelike};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -120,9 +120,11 @@ impl Message {
     /// What only Python's JSON knows is read as `wit/types.wit` says.
     pub fn decode(element: &[u8]) -> Option<Message> {
         let text = core::str::from_utf8(element).ok()?;
-        serde_json::from_str(text)
-            .ok()
-            .or_else(|| serde_json::from_str(&with_null_for_non_numbers(text)?).ok())
+        let read = |text: &str| match serde_json::from_str(text) {
+            Ok(Json::Object(message)) => message,
+            _ => None,
+        };
+        read(text).or_else(|| read(&with_null_for_non_numbers(text)?))
     }
 }
 
@@ -178,144 +180,144 @@ fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-impl<'de> Deserialize<'de> for Message {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Message, D::Error> {
-        deserializer.deserialize_map(MessageVisitor)
+/// What serde_json reads, as far as it is told apart here. It is asked for any
+/// value and every method of the visitor is there, because asked for a map or a
+/// string it would bring along what writes numbers into its error messages, 20 KB
+/// of the component.
+enum Json {
+    Object(Option<Message>),
+    Text(String),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
-struct MessageVisitor;
+struct JsonVisitor;
 
-impl<'de> Visitor<'de> for MessageVisitor {
-    type Value = Message;
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message")
+        f.write_str("any value")
     }
 
-    // Of a key that stands twice the last one counts, as in Python; but a role or
-    // a content that is no string makes it no message, wherever it stands.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
-        use serde::de::Error;
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Json, A::Error> {
+        message(map).map(Json::Object)
+    }
 
-        let mut role = None;
-        let mut content = None;
-        let mut timestamp = None;
-        let mut metadata = None;
-        let mut id = None;
-        while let Some(key) = map.next_key()? {
-            match key {
-                Key::Role => role = Some(map.next_value::<Text>()?),
-                Key::Content => content = Some(map.next_value::<Text>()?),
-                Key::Timestamp => timestamp = string(map.next_value()?),
-                Key::Metadata => {
-                    let value: &RawValue = map.next_value()?;
-                    metadata = is_object(value).then(|| value.get().to_owned());
-                }
-                Key::Id => id = string(map.next_value()?),
-                Key::Unknown => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(Json::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Json, A::Error> {
+        Ok(Json::Other)
+    }
+}
+
+/// The message that an object is, if it is one. Of a key that stands twice the last
+/// one counts, as in Python; but a role or a content that is no string makes it no
+/// message, wherever it stands.
+fn message<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Message>, A::Error> {
+    let mut is_message = true;
+    let mut role = None;
+    let mut content = None;
+    let mut timestamp = None;
+    let mut metadata = None;
+    let mut id = None;
+    while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+        match text(key).as_deref() {
+            Some("role") => {
+                role = text(value);
+                is_message &= role.is_some();
             }
-        }
-        let role = role.ok_or_else(|| A::Error::missing_field("role"))?;
-        let role = [Role::User, Role::Assistant]
-            .into_iter()
-            .find(|known| known.as_str() == role.0)
-            .ok_or_else(|| A::Error::custom("unknown role"))?;
-        let Text(content) = content.ok_or_else(|| A::Error::missing_field("content"))?;
-        Ok(Message {
-            role,
-            content,
-            timestamp: timestamp.unwrap_or_default(),
-            metadata,
-            id,
-        })
-    }
-}
-
-/// The value of a key that may hold anything, if it is a string.
-fn string(value: &RawValue) -> Option<String> {
-    let Text(text) = serde_json::from_str(value.get()).ok()?;
-    Some(text)
-}
-
-enum Key {
-    Role,
-    Content,
-    Timestamp,
-    Metadata,
-    Id,
-    Unknown,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
-        deserializer.deserialize_bytes(KeyVisitor)
-    }
-}
-
-struct KeyVisitor;
-
-impl Visitor<'_> for KeyVisitor {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<Key, E> {
-        Ok(match key {
-            b"role" => Key::Role,
-            b"content" => Key::Content,
-            b"timestamp" => Key::Timestamp,
-            b"metadata" => Key::Metadata,
-            b"id" => Key::Id,
-            _ => Key::Unknown,
-        })
-    }
-}
-
-/// A JSON string in which lone surrogates have become U+FFFD. Asked for bytes,
-/// serde_json hands them over as the three bytes that UTF-8 would give them if it
-/// allowed them; asked for a string, it fails.
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
-        deserializer.deserialize_bytes(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl Visitor<'_> for TextVisitor {
-    type Value = Text;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
-        Ok(Text(match core::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => replace_surrogates(bytes),
-        }))
-    }
-}
-
-fn replace_surrogates(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text += chunk.valid();
-        // The element is UTF-8, so what is invalid here is a surrogate: ED, then
-        // A0 to BF, then 80 to BF. A chunk ends after each of its bytes, and only
-        // the first of them is ED.
-        if chunk.invalid().first() == Some(&0xED) {
-            text.push(char::REPLACEMENT_CHARACTER);
+            Some("content") => {
+                content = text(value);
+                is_message &= content.is_some();
+            }
+            Some("timestamp") => timestamp = text(value),
+            Some("metadata") => metadata = is_object(value).then(|| value.get()),
+            Some("id") => id = text(value),
+            _ => {}
         }
     }
-    text
+    let role = [Role::User, Role::Assistant]
+        .into_iter()
+        .find(|known| role.as_deref() == Some(known.as_str()));
+    let (true, Some(role), Some(content)) = (is_message, role, content) else {
+        return Ok(None);
+    };
+    Ok(Some(Message {
+        role,
+        content: content.into_owned(),
+        timestamp: timestamp.unwrap_or_default().into_owned(),
+        metadata: metadata.map(str::to_owned),
+        id: id.map(Cow::into_owned),
+    }))
+}
+
+/// What a JSON string says, lone surrogates as U+FFFD; none if the value is no
+/// string.
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let quoted = value.get();
+    let text = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if !text.contains('\\') {
+        return Some(Cow::Borrowed(text));
+    }
+    let read = |quoted: &str| match serde_json::from_str(quoted) {
+        Ok(Json::Text(text)) => Some(Cow::Owned(text)),
+        _ => None,
+    };
+    read(quoted).or_else(|| read(&with_lone_surrogates_replaced(quoted)))
+}
+
+/// A JSON string with the escape of U+FFFD for each one of a lone surrogate, which
+/// serde_json refuses.
+fn with_lone_surrogates_replaced(quoted: &str) -> String {
+    let mut replaced = String::with_capacity(quoted.len());
+    let mut rest = quoted;
+    while let Some(at) = rest.find('\\') {
+        let (before, escapes) = rest.split_at(at);
+        replaced += before;
+        let first = unit(escapes);
+        let second = escapes.get(6..).and_then(unit);
+        let (escape, length) = match (first, second) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (&escapes[..12], 12),
+            (Some(0xD800..=0xDFFF), _) => ("\\ufffd", 6),
+            _ => (&escapes[..2], 2),
+        };
+        replaced += escape;
+        rest = &escapes[length..];
+    }
+    replaced + rest
+}
+
+/// The UTF-16 code unit of the escape that a text begins with, if that has one.
+fn unit(escapes: &str) -> Option<u16> {
+    u16::from_str_radix(escapes.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
 /// The text with `null` for each `NaN`, `Infinity` and `-Infinity` outside of
