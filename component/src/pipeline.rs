@@ -8,7 +8,6 @@
 //! so that the order is kept.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -243,22 +242,18 @@ impl<'a> Pipeline<'a> {
     }
 
     /// An append that is tried again finds behind its own elements those that the
-    /// appends after it added in the try before.
+    /// appends after it added in the try before. They are counted by a hash of the
+    /// key: to look back further than that does no harm.
     fn look_behind_one_another(&mut self) {
-        let mut behind = BTreeMap::new();
-        let mut further = Vec::new();
-        for (at, entry) in self.entries.iter().enumerate().rev() {
-            if let Some(task) = &entry.task
-                && task.appends() > 0
-            {
-                let behind = behind.entry(task.key()).or_insert(0);
-                further.push((at, *behind));
-                *behind += task.appends();
-            }
+        if self.entries.len() == 1 {
+            return;
         }
-        for (at, entries) in further {
-            if let Some(task) = &mut self.entries[at].task {
-                task.look_further_back(entries);
+        let mut behind = [0; 1024];
+        for entry in self.entries.iter_mut().rev() {
+            if let Some(task) = &mut entry.task {
+                let slot = &mut behind[fnv_1a(task.key()) as usize % 1024];
+                task.look_further_back(*slot);
+                *slot += task.appends();
             }
         }
     }
@@ -425,6 +420,12 @@ fn unanswered(end: &End, effect: Effect, was_sent: bool) -> Error {
     } else {
         Error::Unavailable(what)
     }
+}
+
+fn fnv_1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]
