@@ -67,7 +67,7 @@ impl Error {
     /// applied.
     pub fn may_pass(&self) -> bool {
         match self {
-            Error::Server { code, .. } => MAY_PASS.iter().any(|(passing, _)| passing == code),
+            Error::Server { code, .. } => MAY_PASS.contains(&code.as_str()),
             _ => false,
         }
     }
@@ -200,16 +200,18 @@ fn presentable(text: &str) -> String {
 /// The error replies after which an operation is tried again on a new connection;
 /// every other one is final. "ERR max number of clients reached" is
 /// [`Error::Unavailable`], which is tried again as well.
-const MAY_PASS: [(&str, &str); 6] = [
-    ("LOADING", "the server reads its data from disk"),
-    ("BUSY", "a script runs for too long"),
-    ("TRYAGAIN", "a cluster moves the slot"),
-    ("CLUSTERDOWN", "a cluster has lost the slot's node"),
-    ("MASTERDOWN", "a replica has lost its primary"),
-    (
-        "READONLY",
-        "a failover made the primary a replica; the name may lead to the new one",
-    ),
+const MAY_PASS: [&str; 6] = [
+    // The server reads its data from disk.
+    "LOADING",
+    // A script runs for too long.
+    "BUSY",
+    // A cluster moves the slot, or has lost its node.
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    // A replica has lost its primary.
+    "MASTERDOWN",
+    // A failover made the primary a replica; the name may lead to the new one.
+    "READONLY",
 ];
 
 const SCRIPT_DENIED: [&str; 2] = [

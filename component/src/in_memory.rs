@@ -3,7 +3,6 @@
 //! elements included.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,7 +25,7 @@ pub struct Sessions {
 }
 
 struct Session {
-    elements: VecDeque<Vec<u8>>,
+    elements: Vec<Vec<u8>>,
     expires: Option<u64>,
 }
 
@@ -94,7 +93,7 @@ impl Sessions {
         }
         let at = self.find(key).unwrap_or_else(|at| {
             let session = Session {
-                elements: VecDeque::new(),
+                elements: Vec::new(),
                 expires: None,
             };
             self.by_key.insert(at, (key.to_owned(), session));

@@ -6,7 +6,7 @@
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -109,7 +109,8 @@ impl NewMessage {
             metadata: self.metadata.as_deref().map(object).transpose()?,
             id,
         };
-        serde_json::to_vec(&element).map_err(|error| Error::Other(error.to_string()))
+        serde_json::to_vec(&element)
+            .map_err(|_| Error::Other("the message cannot be written as JSON".to_owned()))
     }
 }
 
@@ -132,7 +133,9 @@ impl Message {
 /// no fraction when they are zero. The time is given since the Unix epoch.
 pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    let time = DateTime::from_timestamp(seconds, nanoseconds).unwrap_or(DateTime::UNIX_EPOCH);
+    let time = DateTime::from_timestamp(seconds, nanoseconds)
+        .unwrap_or(DateTime::UNIX_EPOCH)
+        .naive_utc();
     let mut text = format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
         time.year(),
