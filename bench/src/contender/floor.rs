@@ -1,0 +1,309 @@
+//! What no client can go below: bytes that are there already, on a TCP stream, and
+//! replies of which nothing but the end is looked for.
+
+use std::net::SocketAddr;
+
+use session_memory::message::{NewMessage, Role};
+use session_memory::options::Settings;
+use session_memory::session::{self, Request, Script, Window};
+use session_memory_host::{Delivery, Options};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::slot::{Client, Result, Session};
+
+/// A connection, and the request that it sends again and again.
+pub struct Floor {
+    address: SocketAddr,
+    settings: Settings,
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    prebuilt: Prebuilt,
+}
+
+impl Floor {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub async fn open(address: SocketAddr, delivery: Delivery) -> Result<Floor> {
+        let options = Options {
+            delivery: Some(delivery),
+            ..Options::default()
+        };
+        Floor::connect(address, Settings::resolve(options, &[])?).await
+    }
+
+    async fn connect(address: SocketAddr, settings: Settings) -> Result<Floor> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Floor {
+            address,
+            settings,
+            stream,
+            buffer: vec![0; 64 * 1024],
+            prebuilt: Prebuilt::default(),
+        })
+    }
+
+    /// The request of an append.
+    fn append(&self, session: &Session, content: &str) -> Result<Request> {
+        let message = NewMessage {
+            role: Role::User,
+            content: content.to_owned(),
+            metadata: None,
+        };
+        let id = match self.settings.delivery {
+            Delivery::ExactlyOnce => Some(ID),
+            Delivery::AtMostOnce => None,
+        };
+        let element = message.encode(TIMESTAMP, id, self.settings.max_message_bytes)?;
+        Ok(match self.settings.delivery {
+            Delivery::ExactlyOnce => {
+                session::append(&self.settings, &session.key, &[element], Script::Cached)
+            }
+            Delivery::AtMostOnce => session::transaction(&self.settings, &session.key, &[element]),
+        })
+    }
+
+    /// Sends what `requests` build, which is done once as long as `operation` and
+    /// the session are the same.
+    async fn exchange(
+        &mut self,
+        operation: Operation,
+        session: &Session,
+        requests: impl FnOnce(&Floor) -> Result<Vec<Request>>,
+    ) -> Result<()> {
+        if self.prebuilt.operation != Some(operation) || self.prebuilt.session != session.id {
+            self.prebuilt = Prebuilt::new(operation, session, &requests(self)?);
+        }
+        self.prebuilt.count_up();
+        self.stream.write_all(&self.prebuilt.bytes).await?;
+        let mut replies = Replies::new(self.prebuilt.replies);
+        while !replies.complete() {
+            let read = self.stream.read(&mut self.buffer).await?;
+            if read == 0 {
+                return Err("the server has closed the connection".into());
+            }
+            replies.read(&self.buffer[..read])?;
+        }
+        Ok(())
+    }
+}
+
+impl Client for Floor {
+    async fn share(&self) -> Result<Floor> {
+        Floor::connect(self.address, self.settings.clone()).await
+    }
+
+    async fn fresh(&self) -> Result<Floor> {
+        self.share().await
+    }
+
+    async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
+        let operation = Operation::Add(content.len());
+        self.exchange(operation, session, |floor| {
+            Ok(vec![floor.append(session, content)?])
+        })
+        .await?;
+        Ok(1)
+    }
+
+    async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
+        self.exchange(Operation::Get(last), session, |_| {
+            Ok(vec![session::get(&session.key, Window(Some(last)))])
+        })
+        .await?;
+        Ok(last as usize)
+    }
+
+    async fn exists(&mut self, session: &Session) -> Result<bool> {
+        self.exchange(Operation::Exists, session, |_| {
+            Ok(vec![session::length(&session.key)])
+        })
+        .await?;
+        Ok(true)
+    }
+
+    /// In one round trip.
+    async fn turn(&mut self, session: &Session, content: &str, last: u32) -> Result<usize> {
+        let operation = Operation::Turn(content.len(), last);
+        self.exchange(operation, session, |floor| {
+            Ok(vec![
+                floor.append(session, content)?,
+                session::get(&session.key, Window(Some(last))),
+            ])
+        })
+        .await?;
+        Ok(last as usize)
+    }
+}
+
+/// What a request was built for: the bytes of the content, and how many messages are
+/// read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Add(usize),
+    Get(u32),
+    Exists,
+    Turn(usize, u32),
+}
+
+/// A request as bytes.
+#[derive(Default)]
+struct Prebuilt {
+    operation: Option<Operation>,
+    session: String,
+    bytes: Vec<u8>,
+    replies: usize,
+    /// Where the id ends, if there is one.
+    id_end: Option<usize>,
+}
+
+impl Prebuilt {
+    fn new(operation: Operation, session: &Session, requests: &[Request]) -> Prebuilt {
+        let parts: Vec<&[u8]> = requests
+            .iter()
+            .map(|request| request.commands.bytes())
+            .collect();
+        let bytes = parts.concat();
+        let id_end = bytes
+            .windows(ID.len())
+            .position(|window| window == ID.as_bytes())
+            .map(|start| start + ID.len());
+        Prebuilt {
+            operation: Some(operation),
+            session: session.id.clone(),
+            bytes,
+            replies: requests
+                .iter()
+                .map(|request| request.commands.count())
+                .sum(),
+            id_end,
+        }
+    }
+
+    /// Gives the message another id: the script would find it among the last ones
+    /// otherwise, and not add it.
+    fn count_up(&mut self) {
+        let Some(end) = self.id_end else {
+            return;
+        };
+        for digit in self.bytes[..end].iter_mut().rev() {
+            match digit {
+                b'0'..=b'8' => {
+                    *digit += 1;
+                    return;
+                }
+                b'9' => *digit = b'0',
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Of the length that the component's have.
+const ID: &str = "0123456789abcdef0123456789abcdef-000000";
+const TIMESTAMP: &str = "2024-01-15T10:30:00.250000";
+
+/// Finds where replies end, and nothing else.
+struct Replies {
+    /// Replies and elements of arrays that are still to come.
+    left: usize,
+    /// Bytes of a bulk string that are still to come.
+    skip: usize,
+    /// The kind of the reply that has begun.
+    kind: Option<u8>,
+    length: Option<usize>,
+}
+
+impl Replies {
+    fn new(count: usize) -> Replies {
+        Replies {
+            left: count,
+            skip: 0,
+            kind: None,
+            length: None,
+        }
+    }
+
+    fn complete(&self) -> bool {
+        self.left == 0 && self.skip == 0
+    }
+
+    fn read(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            bytes = rest;
+            match (self.kind, byte) {
+                (None, b'-') => return Err("the server has replied with an error".into()),
+                (None, kind) => {
+                    self.kind = Some(kind);
+                    self.length = Some(0);
+                }
+                (Some(kind), b'\n') => self.header_ends(kind),
+                // A length of -1 stands for null.
+                (_, b'-') => self.length = None,
+                (_, b'0'..=b'9') => {
+                    let digit = usize::from(byte - b'0');
+                    self.length = self.length.map(|length| length * 10 + digit);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn header_ends(&mut self, kind: u8) {
+        self.left -= 1;
+        match (kind, self.length) {
+            (b'*', Some(length)) => self.left += length,
+            (b'$', Some(length)) => self.skip = length + 2,
+            _ => {}
+        }
+        self.kind = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_end_where_they_end() {
+        let replies = b"+OK\r\n:1702\r\n*3\r\n$4\r\n\r\n:1\r\n$-1\r\n*1\r\n:5\r\n$0\r\n\r\n";
+        // In one piece, and byte by byte.
+        for piece in [replies.len(), 1] {
+            let mut counted = Replies::new(4);
+            for (at, bytes) in replies.chunks(piece).enumerate() {
+                assert!(!counted.complete(), "before byte {}", at * piece);
+                counted.read(bytes).expect("no error is in there");
+            }
+            assert!(counted.complete());
+        }
+    }
+
+    #[test]
+    fn an_error_is_an_error() {
+        assert!(Replies::new(1).read(b"-ERR no\r\n").is_err());
+    }
+
+    #[test]
+    fn every_request_has_its_own_id() {
+        let mut prebuilt = Prebuilt {
+            bytes: b"...-0098 ...".to_vec(),
+            id_end: Some(8),
+            ..Prebuilt::default()
+        };
+        prebuilt.count_up();
+        assert_eq!(prebuilt.bytes, b"...-0099 ...");
+        prebuilt.count_up();
+        assert_eq!(prebuilt.bytes, b"...-0100 ...");
+    }
+}

@@ -1,0 +1,77 @@
+//! Session Memory: one instance of the component, which all callers share.
+
+use std::net::SocketAddr;
+
+use session_memory_host::{Builder, Delivery, Options, Role, SessionMemory};
+
+use super::TIMEOUT;
+use crate::slot::{Client, Result, Session};
+
+/// A program that keeps its sessions with Session Memory.
+pub struct Ours {
+    address: SocketAddr,
+    delivery: Delivery,
+    memory: SessionMemory,
+}
+
+impl Ours {
+    /// Loads the component and connects.
+    ///
+    /// # Errors
+    ///
+    /// The library's.
+    pub async fn open(address: SocketAddr, delivery: Delivery) -> Result<Ours> {
+        Ok(Ours {
+            address,
+            delivery,
+            memory: builder(address, delivery, false).open().await?,
+        })
+    }
+}
+
+/// A memory on this server, the same whatever the environment says. What is lazy
+/// leaves it to the first operation to connect.
+pub fn builder(address: SocketAddr, delivery: Delivery, lazy: bool) -> Builder {
+    SessionMemory::builder().environment([]).options(Options {
+        host: Some(address.ip().to_string()),
+        port: Some(address.port()),
+        delivery: Some(delivery),
+        lazy_connect: Some(lazy),
+        operation_timeout: u32::try_from(TIMEOUT.as_millis()).ok(),
+        ..Options::default()
+    })
+}
+
+impl Client for Ours {
+    async fn share(&self) -> Result<Ours> {
+        Ok(Ours {
+            address: self.address,
+            delivery: self.delivery,
+            memory: self.memory.clone(),
+        })
+    }
+
+    async fn fresh(&self) -> Result<Ours> {
+        Ok(Ours {
+            address: self.address,
+            delivery: self.delivery,
+            memory: builder(self.address, self.delivery, true).open().await?,
+        })
+    }
+
+    async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
+        let length = self
+            .memory
+            .add(&session.id, Role::User, content, None)
+            .await?;
+        Ok(length as usize)
+    }
+
+    async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
+        Ok(self.memory.get(&session.id, Some(last)).await?.len())
+    }
+
+    async fn exists(&mut self, session: &Session) -> Result<bool> {
+        Ok(self.memory.exists(&session.id).await?)
+    }
+}

@@ -1,0 +1,223 @@
+//! Plots, as SVG on white, so that they can be read on any background.
+
+use std::path::Path;
+
+use plotters::prelude::{
+    BLACK, ChartBuilder, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, RGBColor,
+    SVGBackend, SeriesLabelPosition, WHITE,
+};
+use plotters::style::{Color, ShapeStyle};
+
+use crate::contender::Contender;
+use crate::rounds::{Measured, Work};
+use crate::slot::{Operation, Result};
+use crate::stats::{shown_bytes, shown_count, shown_time};
+
+/// The names of the files, each with its title.
+pub const PLOTS: [(&str, &str); 4] = [
+    ("add-by-size.svg", "Add a message: latency by size"),
+    (
+        "get-by-size.svg",
+        "Get the last 10 messages: latency by size",
+    ),
+    (
+        "get-by-length.svg",
+        "Get a whole session, messages of 200 B: latency by length",
+    ),
+    (
+        "add-by-callers.svg",
+        "Add 200 B: throughput by concurrent callers",
+    ),
+];
+
+/// Draws all of them.
+///
+/// # Errors
+///
+/// When a file cannot be written.
+pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
+    let count = |number: &f64| shown_count(number.round() as usize);
+    let time = |nanoseconds: &f64| shown_time(*nanoseconds);
+    let [add_by_size, get_by_size, get_by_length, add_by_callers] = PLOTS;
+    let size = Axis {
+        title: "content of a message",
+        of: |work| work.content as f64,
+        label: &|bytes: &f64| shown_bytes(*bytes),
+    };
+    Plot {
+        name: add_by_size,
+        works: |work| work.operation == Operation::Add && work.callers == 1,
+        x: size,
+        y_title: "p50, one caller",
+        y_label: &time,
+        y_of: Y::P50,
+        legend: SeriesLabelPosition::UpperLeft,
+    }
+    .draw(all, folder)?;
+    Plot {
+        name: get_by_size,
+        works: |work| work.operation == Operation::Get && work.last == 10 && work.callers == 1,
+        x: size,
+        y_title: "p50, one caller",
+        y_label: &time,
+        y_of: Y::P50,
+        legend: SeriesLabelPosition::UpperLeft,
+    }
+    .draw(all, folder)?;
+    Plot {
+        name: get_by_length,
+        works: |work| work.operation == Operation::Get && work.content == 200 && work.callers == 1,
+        x: Axis {
+            title: "messages of the session",
+            of: |work| f64::from(work.last),
+            label: &count,
+        },
+        y_title: "p50, one caller",
+        y_label: &time,
+        y_of: Y::P50,
+        legend: SeriesLabelPosition::UpperLeft,
+    }
+    .draw(all, folder)?;
+    Plot {
+        name: add_by_callers,
+        works: |work| work.operation == Operation::Add && work.content == 200,
+        x: Axis {
+            title: "concurrent callers",
+            of: |work| work.callers as f64,
+            label: &count,
+        },
+        y_title: "operations a second",
+        y_label: &count,
+        y_of: Y::Rate,
+        legend: SeriesLabelPosition::LowerRight,
+    }
+    .draw(all, folder)
+}
+
+/// What is drawn, on logarithmic axes.
+struct Plot<'a> {
+    /// The file and the title.
+    name: (&'static str, &'static str),
+    works: fn(Work) -> bool,
+    x: Axis<'a>,
+    y_title: &'static str,
+    y_label: &'a dyn Fn(&f64) -> String,
+    y_of: Y,
+    legend: SeriesLabelPosition,
+}
+
+/// What the works are put beside each other by.
+#[derive(Clone, Copy)]
+struct Axis<'a> {
+    title: &'static str,
+    of: fn(Work) -> f64,
+    label: &'a dyn Fn(&f64) -> String,
+}
+
+/// What of a row is drawn.
+#[derive(Clone, Copy)]
+enum Y {
+    P50,
+    Rate,
+}
+
+impl Plot<'_> {
+    fn draw(&self, all: &[Measured], folder: &Path) -> Result<()> {
+        let lines: Vec<(Contender, Vec<(f64, f64)>)> = Contender::ALL
+            .into_iter()
+            .map(|contender| (contender, self.points(all, contender)))
+            .filter(|(_, points)| !points.is_empty())
+            .collect();
+        let points = || lines.iter().flat_map(|(_, points)| points);
+        let (file, title) = self.name;
+        let path = folder.join(file);
+        let area = SVGBackend::new(&path, (820, 500)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 22))
+            .margin(14)
+            .x_label_area_size(50)
+            .y_label_area_size(84)
+            .build_cartesian_2d(
+                around(points().map(|point| point.0)).log_scale(),
+                around(points().map(|point| point.1)).log_scale(),
+            )?;
+        chart
+            .configure_mesh()
+            .x_desc(self.x.title)
+            .y_desc(self.y_title)
+            .x_label_formatter(self.x.label)
+            .y_label_formatter(self.y_label)
+            .label_style(("sans-serif", 14))
+            .axis_desc_style(("sans-serif", 16))
+            .light_line_style(WHITE)
+            .draw()?;
+        for (contender, points) in lines {
+            let style = style(contender);
+            chart
+                .draw_series(LineSeries::new(points, style).point_size(3))?
+                .label(contender.name())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .position(self.legend.clone())
+            .label_font(("sans-serif", 14))
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.4))
+            .draw()?;
+        area.present()?;
+        Ok(())
+    }
+
+    fn points(&self, all: &[Measured], contender: Contender) -> Vec<(f64, f64)> {
+        let mut points: Vec<(f64, f64)> = all
+            .iter()
+            .filter(|measured| (self.works)(measured.work))
+            .filter_map(|measured| {
+                let row = measured.row(contender)?;
+                let y = match self.y_of {
+                    Y::P50 => row.p50,
+                    Y::Rate => row.rate,
+                };
+                Some(((self.x.of)(measured.work), y))
+            })
+            .collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        points
+    }
+}
+
+/// A range that holds the values, with some room around them.
+fn around(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    let (least, greatest) = values.fold((f64::MAX, f64::MIN), |(least, greatest), value| {
+        (least.min(value), greatest.max(value))
+    });
+    least * 0.8..greatest * 1.25
+}
+
+/// Of those that can be told apart with any kind of sight, as Okabe and Ito chose
+/// them.
+fn style(contender: Contender) -> ShapeStyle {
+    let (color, width) = match contender {
+        Contender::Floor => (RGBColor(120, 120, 120), 2),
+        Contender::FloorAtMostOnce => (RGBColor(180, 180, 180), 2),
+        Contender::RedisRs => (RGBColor(0, 114, 178), 2),
+        Contender::Fred => (RGBColor(86, 180, 233), 2),
+        Contender::ExactlyOnce => (RGBColor(213, 94, 0), 3),
+        Contender::AtMostOnce => (RGBColor(230, 159, 0), 3),
+        Contender::RedisPy => (RGBColor(0, 158, 115), 2),
+        Contender::LangChain => (RGBColor(204, 121, 167), 2),
+    };
+    color.stroke_width(width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_room_around_its_values() {
+        assert_eq!(around([20.0, 10.0, 40.0].into_iter()), 8.0..50.0);
+    }
+}

@@ -1,0 +1,228 @@
+//! What Session Memory is to reach.
+
+use crate::contender::Contender::{AtMostOnce, ExactlyOnce};
+use crate::cost::Costs;
+use crate::rounds::{Measured, Work};
+use crate::slot::Operation::{Add, Fresh, Get, Turn};
+
+/// One aim, and how far it was reached.
+pub struct Target {
+    /// Of what.
+    pub work: &'static str,
+    /// What was measured; none if it was not, in this run.
+    pub measured: Option<f64>,
+    /// The bound.
+    pub must: f64,
+    /// What is aimed at.
+    pub aim: f64,
+    /// Which side of the bound is good.
+    pub good: Good,
+    /// What is measured.
+    pub unit: Unit,
+}
+
+/// Which side of a bound is good.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Good {
+    /// At the bound and below.
+    Below,
+    /// At the bound and above.
+    Above,
+}
+
+impl Good {
+    /// As it is written before a bound.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Good::Below => "≤",
+            Good::Above => "≥",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A ratio.
+    Ratio,
+    /// Bytes.
+    Bytes,
+    /// Nanoseconds.
+    Time,
+}
+
+impl Target {
+    /// Whether the bound is kept; none if it was not measured.
+    pub fn reached(&self) -> Option<bool> {
+        Some(self.within(self.must, self.measured?))
+    }
+
+    /// Whether the aim is reached.
+    pub fn aim_reached(&self) -> Option<bool> {
+        Some(self.within(self.aim, self.measured?))
+    }
+
+    fn within(&self, bound: f64, measured: f64) -> bool {
+        match self.good {
+            Good::Below => measured <= bound,
+            Good::Above => measured >= bound,
+        }
+    }
+}
+
+/// All of them.
+pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
+    let row = |operation, content, last, callers, contender| {
+        let work = Work {
+            operation,
+            content,
+            last,
+            callers,
+        };
+        all.iter()
+            .find(|measured| measured.work == work)?
+            .row(contender)
+    };
+    let to_redis_rs = |operation, content, last, callers, contender| {
+        let spread = row(operation, content, last, callers, contender)?.to_redis_rs;
+        Some(spread?.median)
+    };
+    let to_floor = |contender| Some(row(Add, 200, 10, 1, contender)?.to_floor?.median);
+    let p50_of_get = |last| Some(row(Get, 200, last, 1, ExactlyOnce)?.p50);
+    let growth = || Some(p50_of_get(100_000)? / p50_of_get(1_000)?);
+    let guest_memory = costs
+        .memory
+        .iter()
+        .map(|memory| memory.guest as f64 / memory.reply as f64)
+        .reduce(f64::max);
+    let target = |work, measured, must, aim| Target {
+        work,
+        measured,
+        must,
+        aim,
+        good: Good::Below,
+        unit: Unit::Ratio,
+    };
+    vec![
+        target(
+            "add 200 B, exactly once, to redis-rs",
+            to_redis_rs(Add, 200, 10, 1, ExactlyOnce),
+            1.10,
+            0.95,
+        ),
+        target(
+            "add 200 B, at most once, to redis-rs",
+            to_redis_rs(Add, 200, 10, 1, AtMostOnce),
+            1.00,
+            0.95,
+        ),
+        target(
+            "add 200 B, exactly once, to its floor",
+            to_floor(ExactlyOnce),
+            1.30,
+            1.15,
+        ),
+        target(
+            "add 200 B, at most once, to its floor",
+            to_floor(AtMostOnce),
+            1.30,
+            1.15,
+        ),
+        target(
+            "get 10 × 200 B, to redis-rs",
+            to_redis_rs(Get, 200, 10, 1, ExactlyOnce),
+            1.00,
+            0.90,
+        ),
+        target(
+            "get 1,000 × 200 B, to redis-rs",
+            to_redis_rs(Get, 200, 1_000, 1, ExactlyOnce),
+            1.10,
+            0.80,
+        ),
+        target(
+            "get 1,000 × 4 KB, to redis-rs",
+            to_redis_rs(Get, 4_000, 1_000, 1, ExactlyOnce),
+            1.10,
+            0.90,
+        ),
+        target(
+            "turn, 200 B, exactly once, to redis-rs in two round trips",
+            to_redis_rs(Turn, 200, 10, 1, ExactlyOnce),
+            0.60,
+            0.55,
+        ),
+        Target {
+            good: Good::Above,
+            ..target(
+                "add 200 B, 64 callers, exactly once, operations a second to redis-rs",
+                to_redis_rs(Add, 200, 10, 64, ExactlyOnce),
+                1.0,
+                1.3,
+            )
+        },
+        target(
+            "new instance and connection, exists, to redis-rs with a new connection",
+            to_redis_rs(Fresh, 200, 10, 1, ExactlyOnce),
+            1.15,
+            1.00,
+        ),
+        target(
+            "get 100,000 × 200 B, to get 1,000 × 200 B",
+            growth(),
+            110.0,
+            110.0,
+        ),
+        target(
+            "guest's memory of a get at its peak, to the bytes of the reply",
+            guest_memory,
+            3.0,
+            2.0,
+        ),
+        Target {
+            unit: Unit::Bytes,
+            ..target(
+                "size of the component",
+                Some(costs.component as f64),
+                160e3,
+                120e3,
+            )
+        },
+        Target {
+            unit: Unit::Time,
+            ..target(
+                "a process of the command that asks exists",
+                Some(costs.command),
+                25e6,
+                12e6,
+            )
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_has_a_good_side() {
+        for (good, measured, expected) in [
+            (Good::Below, Some(1.0), Some(true)),
+            (Good::Below, Some(1.01), Some(false)),
+            (Good::Above, Some(1.0), Some(true)),
+            (Good::Above, Some(0.99), Some(false)),
+            (Good::Below, None, None),
+        ] {
+            let target = Target {
+                work: "",
+                measured,
+                must: 1.0,
+                aim: 1.0,
+                good,
+                unit: Unit::Ratio,
+            };
+            assert_eq!(target.reached(), expected);
+            assert_eq!(target.aim_reached(), expected);
+        }
+    }
+}
