@@ -1,5 +1,6 @@
-//! `cargo xtask`: set-up, build, demo and test of Session Memory.
+//! `cargo xtask`: set-up, build, demo, test and benchmark of Session Memory.
 
+mod bench;
 mod demo;
 mod setup;
 
@@ -19,7 +20,9 @@ usage: cargo xtask <command>
 
   build  set up, then build the component and the command-line program
   demo   set up, build, then play a conversation through the component
-  test   set up, then check format and lints, run all tests, build the docs";
+  test   set up, then check format and lints, run all tests, build the docs
+  bench  set up, build, then compare with other clients of Redis, which takes about
+         ten minutes; with --quick a minute, to see that it works";
 
 /// What failed, in a line for the person who ran the command.
 type Result<T = ()> = std::result::Result<T, String>;
@@ -34,10 +37,13 @@ fn main() -> ExitCode {
     }
     let mut arguments = env::args().skip(1);
     let command = arguments.next();
-    let result = match (command.as_deref(), arguments.next()) {
-        (Some("build"), None) => build(),
-        (Some("demo"), None) => build().and_then(|()| demo::run(&cli()?)),
-        (Some("test"), None) => test(),
+    let argument = arguments.next();
+    let result = match (command.as_deref(), argument.as_deref(), arguments.next()) {
+        (Some("build"), None, None) => build(),
+        (Some("demo"), None, None) => build().and_then(|()| demo::run(&cli()?)),
+        (Some("test"), None, None) => test(),
+        (Some("bench"), None, None) => build().and_then(|()| bench::measure(false)),
+        (Some("bench"), Some("--quick"), None) => build().and_then(|()| bench::measure(true)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -122,6 +128,8 @@ fn test() -> Result {
     }
     step("running the tests; the first time this takes some minutes to build");
     cargo(&["test", "--release", "--workspace"])?;
+    build()?;
+    bench::measure(true)?;
     step("building the docs");
     env_cargo(
         &["doc", "--release", "--workspace", "--no-deps"],
