@@ -70,7 +70,7 @@ pub fn measure(
 ) -> Result<Costs> {
     let (times, sizes) = match quick {
         true => (2, &[(100, 200)][..]),
-        false => (20, &[(1_000, 200), (1_000, 4_000), (10_000, 200)][..]),
+        false => (20, &[(1_000, 4_000), (10_000, 200)][..]),
     };
     let mut memory = Vec::new();
     for (messages, content) in sizes {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use plotters::prelude::{
-    BLACK, ChartBuilder, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, RGBColor,
-    SVGBackend, SeriesLabelPosition, WHITE,
+    ChartBuilder, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, RGBColor, SVGBackend,
+    Text, WHITE,
 };
 use plotters::style::{Color, ShapeStyle};
 
@@ -42,6 +42,7 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
     let size = Axis {
         title: "content of a message",
         of: |work| work.content as f64,
+        base: 10.0,
         label: &|bytes: &f64| shown_bytes(*bytes),
     };
     Plot {
@@ -51,7 +52,6 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
         y_title: "p50, one caller",
         y_label: &time,
         y_of: Y::P50,
-        legend: SeriesLabelPosition::UpperLeft,
     }
     .draw(all, folder)?;
     Plot {
@@ -61,7 +61,6 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
         y_title: "p50, one caller",
         y_label: &time,
         y_of: Y::P50,
-        legend: SeriesLabelPosition::UpperLeft,
     }
     .draw(all, folder)?;
     Plot {
@@ -70,12 +69,12 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
         x: Axis {
             title: "messages of the session",
             of: |work| f64::from(work.last),
+            base: 10.0,
             label: &count,
         },
         y_title: "p50, one caller",
         y_label: &time,
         y_of: Y::P50,
-        legend: SeriesLabelPosition::UpperLeft,
     }
     .draw(all, folder)?;
     Plot {
@@ -84,12 +83,12 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
         x: Axis {
             title: "concurrent callers",
             of: |work| work.callers as f64,
+            base: 8.0,
             label: &count,
         },
         y_title: "operations a second",
         y_label: &count,
         y_of: Y::Rate,
-        legend: SeriesLabelPosition::LowerRight,
     }
     .draw(all, folder)
 }
@@ -103,7 +102,6 @@ struct Plot<'a> {
     y_title: &'static str,
     y_label: &'a dyn Fn(&f64) -> String,
     y_of: Y,
-    legend: SeriesLabelPosition,
 }
 
 /// What the works are put beside each other by.
@@ -111,6 +109,8 @@ struct Plot<'a> {
 struct Axis<'a> {
     title: &'static str,
     of: fn(Work) -> f64,
+    /// Of its marks.
+    base: f64,
     label: &'a dyn Fn(&f64) -> String,
 }
 
@@ -126,20 +126,23 @@ impl Plot<'_> {
         let lines: Vec<(Contender, Vec<(f64, f64)>)> = Contender::ALL
             .into_iter()
             .map(|contender| (contender, self.points(all, contender)))
-            .filter(|(_, points)| !points.is_empty())
+            .filter(|(_, points)| points.len() > 1)
             .collect();
         let points = || lines.iter().flat_map(|(_, points)| points);
         let (file, title) = self.name;
         let path = folder.join(file);
-        let area = SVGBackend::new(&path, (820, 500)).into_drawing_area();
+        let area = SVGBackend::new(&path, (960, 500)).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 22))
             .margin(14)
+            .margin_right(LEGEND_WIDTH)
             .x_label_area_size(50)
             .y_label_area_size(84)
             .build_cartesian_2d(
-                around(points().map(|point| point.0)).log_scale(),
+                around(points().map(|point| point.0))
+                    .log_scale()
+                    .base(self.x.base),
                 around(points().map(|point| point.1)).log_scale(),
             )?;
         chart
@@ -148,24 +151,17 @@ impl Plot<'_> {
             .y_desc(self.y_title)
             .x_label_formatter(self.x.label)
             .y_label_formatter(self.y_label)
-            .label_style(("sans-serif", 14))
+            .label_style(FONT)
             .axis_desc_style(("sans-serif", 16))
             .light_line_style(WHITE)
             .draw()?;
-        for (contender, points) in lines {
+        for (number, (contender, points)) in (0..).zip(lines) {
             let style = style(contender);
-            chart
-                .draw_series(LineSeries::new(points, style).point_size(3))?
-                .label(contender.name())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            chart.draw_series(LineSeries::new(points, style).point_size(3))?;
+            let (x, y) = (960 - LEGEND_WIDTH + 14, 70 + number * 24);
+            area.draw(&PathElement::new([(x, y), (x + 18, y)], style))?;
+            area.draw(&Text::new(contender.name(), (x + 26, y - 6), FONT))?;
         }
-        chart
-            .configure_series_labels()
-            .position(self.legend.clone())
-            .label_font(("sans-serif", 14))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.4))
-            .draw()?;
         area.present()?;
         Ok(())
     }
@@ -187,6 +183,9 @@ impl Plot<'_> {
         points
     }
 }
+
+const LEGEND_WIDTH: i32 = 190;
+const FONT: (&str, i32) = ("sans-serif", 14);
 
 /// A range that holds the values, with some room around them.
 fn around(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {

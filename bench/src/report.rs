@@ -10,7 +10,7 @@ use chrono::DateTime;
 use crate::contender::Contender;
 use crate::cost::Costs;
 use crate::rounds::{Effort, Measured, Row};
-use crate::stats::{Spread, shown_bytes, shown_count, shown_time};
+use crate::stats::{Spread, shown_bytes, shown_count, shown_rate, shown_time};
 use crate::targets::{Target, Unit, targets};
 
 /// All that a report says.
@@ -21,6 +21,8 @@ pub struct Report<'a> {
     pub costs: &'a Costs,
     /// The server's name and version.
     pub server: String,
+    /// Whether it is the report of a quick run.
+    pub quick: bool,
     /// How it was measured.
     pub effort: Effort,
     /// Those who did not take part, each with the reason.
@@ -33,6 +35,9 @@ impl Report<'_> {
     /// The whole text.
     pub fn text(&self) -> String {
         let mut text = format!("# Benchmark\n\n{INTRODUCTION}\n");
+        if self.quick {
+            text += "\n**This was a quick run, to see that it works: its figures say nothing.**\n";
+        }
         text += &self.machine();
         text += METHOD;
         let Effort { rounds, time } = self.effort;
@@ -73,25 +78,34 @@ impl Report<'_> {
         });
         let cpu = cpu.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        // Without what a distribution adds.
+        let kernel = kernel.trim().split('-').next().unwrap_or_default();
         let mut versions = vec![self.server.clone()];
-        for (lock, name) in [
-            (WORKSPACE_LOCK, "wasmtime"),
-            (WORKSPACE_LOCK, "tokio"),
-            (WORKSPACE_LOCK, "redis"),
-            (WORKSPACE_LOCK, "serde_json"),
-            (FRED_LOCK, "fred"),
+        for (lock, package, name) in [
+            (WORKSPACE_LOCK, "wasmtime", "wasmtime"),
+            (WORKSPACE_LOCK, "tokio", "tokio"),
+            (WORKSPACE_LOCK, "redis", "redis-rs"),
+            (WORKSPACE_LOCK, "serde_json", "serde_json"),
+            (FRED_LOCK, "fred", "fred"),
         ] {
-            if let Some(version) = locked(lock, name) {
+            if let Some(version) = locked(lock, package) {
                 versions.push(format!("{name} {version}"));
             }
         }
-        versions.extend(PYTHON.lines().map(|line| line.replace("==", " ")));
+        for line in PYTHON.lines() {
+            let (package, version) = line.split_once("==").unwrap_or((line, ""));
+            let name = match package {
+                "redis" => "redis-py",
+                package => package,
+            };
+            versions.push(format!("{name} {version}"));
+        }
         format!(
             "\n| | |\n|---|---|\n| date | {} |\n| machine | {cores} cores, {cpu}; {} {} |\n\
              | versions | {} |\n",
             date.date_naive(),
             std::env::consts::OS,
-            kernel.trim(),
+            kernel,
             versions.join(", "),
         )
     }
@@ -198,13 +212,14 @@ fn table(measured: &Measured) -> String {
             to_floor,
             to_redis_rs,
         } = row;
-        let [p50, p99, p999, client_cpu, server_cpu] =
-            [p50, p99, p999, client_cpu, server_cpu].map(|time| shown_time(*time));
+        let [p50, client_cpu, server_cpu] =
+            [p50, client_cpu, server_cpu].map(|time| shown_time(*time));
+        let [p99, p999] = [p99, p999].map(|time| time.map_or(NONE.to_owned(), shown_time));
         let _ = writeln!(
             text,
             "| {} | {p50} | {p99} | {p999} | {} | {client_cpu} | {server_cpu} | {} | {} |",
             contender.name(),
-            shown_count(rate.round() as usize),
+            shown_rate(*rate),
             shown_ratio(*to_floor),
             shown_ratio(*to_redis_rs),
         );
@@ -218,7 +233,7 @@ pub fn line(measured: &Measured) -> String {
     let shown = |row: &Row| {
         let value = match one_caller {
             true => shown_time(row.p50),
-            false => format!("{}/s", shown_count(row.rate.round() as usize)),
+            false => format!("{}/s", shown_rate(row.rate)),
         };
         let ratio = match (row.contender, row.to_redis_rs) {
             (Contender::RedisRs, _) | (_, None) => String::new(),
@@ -290,7 +305,7 @@ const METHOD: &str = "
 One private Redis on the loopback interface, nothing on disk. The work is done in rounds; in \
 each, every contender has its turn, in an order that rotates. A turn begins with a fifth of its \
 time to warm up. p50 is the median of the rounds' medians; p99 and p99.9 are those of all \
-operations of all rounds. A ratio is that of a round, to the floor and to redis-rs in the same \
+operations of all rounds, where there were enough of them. A ratio is that of a round, to the floor and to redis-rs in the same \
 round: shown are the median of the rounds, the least and the greatest. CPU times are of the \
 whole turn, an operation; the client's is that of its process, all threads.
 
@@ -330,8 +345,8 @@ mod tests {
         let row = Row {
             contender: Contender::RedisRs,
             p50: 24_000.0,
-            p99: 50_000.0,
-            p999: 90_000.0,
+            p99: Some(50_000.0),
+            p999: None,
             rate: 40_123.4,
             client_cpu: 12_000.0,
             server_cpu: 6_000.0,
@@ -352,7 +367,7 @@ mod tests {
         assert_eq!(
             last,
             Some(
-                "| redis-rs | 24 µs | 50 µs | 90 µs | 40,123 | 12 µs | 6 µs | – | \
+                "| redis-rs | 24 µs | 50 µs | – | 40,123 | 12 µs | 6 µs | – | \
                  1.00 (1.00–1.00) |"
             )
         );

@@ -64,10 +64,10 @@ pub struct Row {
     pub contender: Contender,
     /// Nanoseconds, the median of the rounds' medians.
     pub p50: f64,
-    /// Nanoseconds, of all rounds.
-    pub p99: f64,
-    /// Nanoseconds, of all rounds.
-    pub p999: f64,
+    /// Nanoseconds, of all rounds; none if ten operations would not be above it.
+    pub p99: Option<f64>,
+    /// The same.
+    pub p999: Option<f64>,
     /// Operations a second, the median of the rounds.
     pub rate: f64,
     /// Nanoseconds of CPU time an operation, in the client's process.
@@ -220,9 +220,10 @@ fn measured(work: Work, taking_part: &[Contender], series: &[Series]) -> Measure
         _ => Spread::of_ratios(&of.rate, &to?.rate),
     };
     let rows = taking_part.iter().zip(series).map(|(contender, series)| {
-        let quantile = |quantile| {
-            let all = series.all.as_ref();
-            all.map_or(f64::NAN, |all| all.value_at_quantile(quantile) as f64)
+        let quantile = |quantile: f64| {
+            let all = series.all.as_ref()?;
+            let above = all.len() as f64 * (1.0 - quantile);
+            (above.round() >= 10.0).then(|| all.value_at_quantile(quantile) as f64)
         };
         let median = |values| median(values).unwrap_or(f64::NAN);
         let floor = of(contender.floor()).or_else(|| of(Contender::Floor));

@@ -69,7 +69,7 @@ pub trait Client: Sized + Send + 'static {
 /// together.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// What precedes [`Session::key`]'s end.
+    /// Its id.
     pub id: String,
     /// The name of the list.
     pub key: String,

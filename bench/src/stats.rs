@@ -80,12 +80,20 @@ pub fn shown_count(count: usize) -> String {
     let digits = count.to_string();
     let mut shown = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);
     }
     shown
+}
+
+/// Operations a second.
+pub fn shown_rate(rate: f64) -> String {
+    match rate {
+        ..100.0 => three_digits(rate),
+        _ => shown_count(rate.round() as usize),
+    }
 }
 
 fn three_digits(number: f64) -> String {
@@ -147,6 +155,9 @@ mod tests {
             (4_312_000.0, "4.31 MB"),
         ] {
             assert_eq!(shown_bytes(bytes), expected);
+        }
+        for (rate, expected) in [(0.42, "0.42"), (7.5, "7.5"), (40_123.4, "40,123")] {
+            assert_eq!(shown_rate(rate), expected);
         }
         for (count, expected) in [(1, "1"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(shown_count(count), expected);
