@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use session_memory_host::{COMPONENT, Delivery};
+use session_memory_host::{COMPONENT, Connect, Delivery};
 
 use crate::allocations::{self, Allocations};
 use crate::contender::{Contender, Contenders, Ours, RedisRs, builder};
@@ -86,7 +86,8 @@ pub fn measure(
     redis.fill(SESSION, 200, 10)?;
     let open = |cached: bool| {
         let runtime = slot::runtime(1)?;
-        let builder = builder(address, Delivery::ExactlyOnce, true).compilation_cache(cached);
+        let builder = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation)
+            .compilation_cache(cached);
         timed(|| Ok(runtime.block_on(builder.open()).map(drop)?))
     };
     // The first one leaves it in the cache.
@@ -133,7 +134,8 @@ fn guest_memory(address: SocketAddr, messages: u32) -> Result<usize> {
     let runtime = slot::runtime(1)?;
     let get = |bytes| {
         runtime.block_on(async {
-            let builder = builder(address, Delivery::ExactlyOnce, true).max_memory(bytes);
+            let builder = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation)
+                .max_memory(bytes);
             let memory = builder.open().await?;
             memory.get(SESSION, Some(messages)).await
         })

@@ -74,6 +74,9 @@ struct Run {
     /// Little of everything, to see that it works.
     #[arg(long)]
     quick: bool,
+    /// Nothing but the works whose names begin with this, and no report.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -101,7 +104,10 @@ fn bench(run: &Run) -> Result<()> {
     let mut contenders = open(run, &mut left_out)?;
     contenders.load_script(&mut redis)?;
 
-    let works = works(run.quick);
+    let mut works = works(run.quick);
+    if let Some(only) = &run.only {
+        works.retain(|work| work.name().starts_with(only));
+    }
     let effort = match run.quick {
         true => Effort { rounds: 2, time: 4 },
         false => Effort {
@@ -123,6 +129,9 @@ fn bench(run: &Run) -> Result<()> {
         eprintln!(" {} s since the start", begin.elapsed().as_secs());
         println!("{}: {}", work.name(), report::line(&measured));
         all.push(measured);
+    }
+    if run.only.is_some() {
+        return Ok(());
     }
     eprintln!("[{0}/{0}] memory, size, start ...", works.len() + 1);
     let costs = cost::measure(

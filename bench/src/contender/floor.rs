@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use session_memory::message::{NewMessage, Role};
+use session_memory::command::Commands;
 use session_memory::options::Settings;
-use session_memory::session::{self, Request, Script, Window};
-use session_memory_host::{Delivery, Options};
+use session_memory::pipeline::Pipeline;
+use session_memory::session::Stamp;
+use session_memory_host::{Action, Delivery, NewMessage, Operation, Options, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -47,36 +48,16 @@ impl Floor {
         })
     }
 
-    /// The request of an append.
-    fn append(&self, session: &Session, content: &str) -> Result<Request> {
-        let message = NewMessage {
-            role: Role::User,
-            content: content.to_owned(),
-            metadata: None,
-        };
-        let id = match self.settings.delivery {
-            Delivery::ExactlyOnce => Some(ID),
-            Delivery::AtMostOnce => None,
-        };
-        let element = message.encode(TIMESTAMP, id, self.settings.max_message_bytes)?;
-        Ok(match self.settings.delivery {
-            Delivery::ExactlyOnce => {
-                session::append(&self.settings, &session.key, &[element], Script::Cached)
-            }
-            Delivery::AtMostOnce => session::transaction(&self.settings, &session.key, &[element]),
-        })
-    }
-
-    /// Sends what `requests` build, which is done once as long as `operation` and
-    /// the session are the same.
+    /// Sends the request of these operations, which is built once as long as `work`
+    /// and the session are the same.
     async fn exchange(
         &mut self,
-        operation: Operation,
+        work: Work,
         session: &Session,
-        requests: impl FnOnce(&Floor) -> Result<Vec<Request>>,
+        actions: impl FnOnce() -> Vec<Action>,
     ) -> Result<()> {
-        if self.prebuilt.operation != Some(operation) || self.prebuilt.session != session.id {
-            self.prebuilt = Prebuilt::new(operation, session, &requests(self)?);
+        if self.prebuilt.work != Some(work) || self.prebuilt.session != session.id {
+            self.prebuilt = Prebuilt::new(work, session, actions(), &self.settings);
         }
         self.prebuilt.count_up();
         self.stream.write_all(&self.prebuilt.bytes).await?;
@@ -102,48 +83,44 @@ impl Client for Floor {
     }
 
     async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
-        let operation = Operation::Add(content.len());
-        self.exchange(operation, session, |floor| {
-            Ok(vec![floor.append(session, content)?])
-        })
-        .await?;
+        let work = Work::Add(content.len());
+        self.exchange(work, session, || vec![add(content)]).await?;
         Ok(1)
     }
 
     async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
-        self.exchange(Operation::Get(last), session, |_| {
-            Ok(vec![session::get(&session.key, Window(Some(last)))])
-        })
-        .await?;
+        let actions = || vec![Action::Get(Some(last))];
+        self.exchange(Work::Get(last), session, actions).await?;
         Ok(last as usize)
     }
 
     async fn exists(&mut self, session: &Session) -> Result<bool> {
-        self.exchange(Operation::Exists, session, |_| {
-            Ok(vec![session::length(&session.key)])
-        })
-        .await?;
+        self.exchange(Work::Exists, session, || vec![Action::Exists])
+            .await?;
         Ok(true)
     }
 
     /// In one round trip.
     async fn turn(&mut self, session: &Session, content: &str, last: u32) -> Result<usize> {
-        let operation = Operation::Turn(content.len(), last);
-        self.exchange(operation, session, |floor| {
-            Ok(vec![
-                floor.append(session, content)?,
-                session::get(&session.key, Window(Some(last))),
-            ])
-        })
-        .await?;
+        let work = Work::Turn(content.len(), last);
+        let actions = || vec![add(content), Action::Get(Some(last))];
+        self.exchange(work, session, actions).await?;
         Ok(last as usize)
     }
+}
+
+fn add(content: &str) -> Action {
+    Action::Add(NewMessage {
+        role: Role::User,
+        content: content.to_owned(),
+        metadata: None,
+    })
 }
 
 /// What a request was built for: the bytes of the content, and how many messages are
 /// read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Operation {
+enum Work {
     Add(usize),
     Get(u32),
     Exists,
@@ -153,7 +130,7 @@ enum Operation {
 /// A request as bytes.
 #[derive(Default)]
 struct Prebuilt {
-    operation: Option<Operation>,
+    work: Option<Work>,
     session: String,
     bytes: Vec<u8>,
     replies: usize,
@@ -162,24 +139,29 @@ struct Prebuilt {
 }
 
 impl Prebuilt {
-    fn new(operation: Operation, session: &Session, requests: &[Request]) -> Prebuilt {
-        let parts: Vec<&[u8]> = requests
-            .iter()
-            .map(|request| request.commands.bytes())
-            .collect();
-        let bytes = parts.concat();
+    /// The bytes that the component sends for these actions.
+    fn new(work: Work, session: &Session, actions: Vec<Action>, settings: &Settings) -> Prebuilt {
+        let operation = |action| Operation {
+            session_id: session.id.clone(),
+            action,
+        };
+        let operations = actions.into_iter().map(operation).collect();
+        let stamp = Stamp {
+            timestamp: TIMESTAMP,
+            id: || ID.to_owned(),
+        };
+        let mut commands = Commands::default();
+        Pipeline::new(operations, settings, stamp).request(&mut commands);
+        let bytes = commands.bytes().to_vec();
         let id_end = bytes
             .windows(ID.len())
             .position(|window| window == ID.as_bytes())
             .map(|start| start + ID.len());
         Prebuilt {
-            operation: Some(operation),
+            work: Some(work),
             session: session.id.clone(),
             bytes,
-            replies: requests
-                .iter()
-                .map(|request| request.commands.count())
-                .sum(),
+            replies: commands.count(),
             id_end,
         }
     }

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use session_memory_host::{Builder, Delivery, Options, Role, SessionMemory};
+use session_memory_host::{
+    Action, Builder, Connect, Delivery, NewMessage, Operation, Options, Outcome, Role,
+    SessionMemory,
+};
 
 use super::TIMEOUT;
 use crate::slot::{Client, Result, Session};
@@ -24,19 +27,18 @@ impl Ours {
         Ok(Ours {
             address,
             delivery,
-            memory: builder(address, delivery, false).open().await?,
+            memory: builder(address, delivery, Connect::AtOpen).open().await?,
         })
     }
 }
 
-/// A memory on this server, the same whatever the environment says. What is lazy
-/// leaves it to the first operation to connect.
-pub fn builder(address: SocketAddr, delivery: Delivery, lazy: bool) -> Builder {
+/// A memory on this server, the same whatever the environment says.
+pub fn builder(address: SocketAddr, delivery: Delivery, connect: Connect) -> Builder {
     SessionMemory::builder().environment([]).options(Options {
         host: Some(address.ip().to_string()),
         port: Some(address.port()),
         delivery: Some(delivery),
-        lazy_connect: Some(lazy),
+        connect: Some(connect),
         operation_timeout: u32::try_from(TIMEOUT.as_millis()).ok(),
         ..Options::default()
     })
@@ -55,7 +57,9 @@ impl Client for Ours {
         Ok(Ours {
             address: self.address,
             delivery: self.delivery,
-            memory: builder(self.address, self.delivery, true).open().await?,
+            memory: builder(self.address, self.delivery, Connect::WithFirstOperation)
+                .open()
+                .await?,
         })
     }
 
@@ -73,5 +77,27 @@ impl Client for Ours {
 
     async fn exists(&mut self, session: &Session) -> Result<bool> {
         Ok(self.memory.exists(&session.id).await?)
+    }
+
+    /// In one round trip.
+    async fn turn(&mut self, session: &Session, content: &str, last: u32) -> Result<usize> {
+        let operation = |action| Operation {
+            session_id: session.id.clone(),
+            action,
+        };
+        let message = NewMessage {
+            role: Role::User,
+            content: content.to_owned(),
+            metadata: None,
+        };
+        let turn = [
+            operation(Action::Add(message)),
+            operation(Action::Get(Some(last))),
+        ];
+        let mut results = self.memory.pipeline(&turn).await?.into_iter();
+        match (results.next(), results.next()) {
+            (Some(Ok(_)), Some(Ok(Outcome::Messages(messages)))) => Ok(messages.len()),
+            other => Err(format!("a turn came to {other:?}").into()),
+        }
     }
 }
