@@ -185,7 +185,7 @@ fn is_object(value: &RawValue) -> bool {
 
 /// What serde_json reads, as far as it is told apart here. It is asked for any
 /// value and every method of the visitor is there, because asked for a map or a
-/// string it would bring along what writes numbers into its error messages, 20 KB
+/// string it would bring along what writes numbers into its error messages, 15 KB
 /// of the component.
 enum Json {
     Object(Option<Message>),
