@@ -6,7 +6,10 @@
 
 #[path = "../../src/element.rs"]
 mod element;
-#[expect(dead_code, reason = "the id of a session is for those who know sessions")]
+#[expect(
+    dead_code,
+    reason = "the id of a session is for those who know sessions"
+)]
 #[path = "../../src/slot.rs"]
 mod slot;
 
