@@ -2,6 +2,7 @@
 //! Redis serialization protocol.
 
 use alloc::vec::Vec;
+use core::ops::Deref;
 
 /// Commands that travel in one write, one after the other.
 #[derive(Default)]
@@ -42,28 +43,40 @@ impl Commands {
 }
 
 /// A number in decimal, for an argument.
-pub fn decimal(number: u64) -> Vec<u8> {
-    let mut digits = [0; MAX_DIGITS];
-    decimal_digits(number, &mut digits).to_vec()
+pub fn decimal(number: u64) -> Decimal {
+    let mut decimal = Decimal {
+        digits: [0; MAX_DIGITS],
+        start: MAX_DIGITS,
+    };
+    let mut rest = number;
+    loop {
+        decimal.start -= 1;
+        decimal.digits[decimal.start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return decimal;
+        }
+    }
+}
+
+/// The digits of a number.
+pub struct Decimal {
+    digits: [u8; MAX_DIGITS],
+    start: usize,
+}
+
+impl Deref for Decimal {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
 }
 
 fn header(bytes: &mut Vec<u8>, kind: u8, length: usize) {
-    let mut digits = [0; MAX_DIGITS];
     bytes.push(kind);
-    bytes.extend_from_slice(decimal_digits(length as u64, &mut digits));
+    bytes.extend_from_slice(&decimal(length as u64));
     bytes.extend_from_slice(b"\r\n");
-}
-
-fn decimal_digits(mut number: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
-    let mut start = MAX_DIGITS;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[start..];
-        }
-    }
 }
 
 /// Digits of the largest `u64`.
@@ -123,7 +136,7 @@ mod tests {
             (10, "10"),
             (u64::MAX, "18446744073709551615"),
         ] {
-            assert_eq!(decimal(number), expected.as_bytes());
+            assert_eq!(*decimal(number), *expected.as_bytes());
         }
     }
 }

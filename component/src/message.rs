@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use chrono::{DateTime, Datelike, Timelike};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -121,11 +121,14 @@ impl Message {
     /// What only Python's JSON knows is read as `wit/types.wit` says.
     pub fn decode(element: &[u8]) -> Option<Message> {
         let text = core::str::from_utf8(element).ok()?;
-        let read = |text: &str| match serde_json::from_str(text) {
-            Ok(Json::Object(message)) => message,
-            _ => None,
+        let message = |text: &str, strings| match read(text, strings)? {
+            Json::Object(message) => Some(message),
+            _ => Some(None),
         };
-        read(text).or_else(|| read(&with_null_for_non_numbers(text)?))
+        message(text, Strings::Parsed)
+            .or_else(|| message(text, Strings::Raw))
+            .or_else(|| message(&with_null_for_non_numbers(text)?, Strings::Raw))
+            .flatten()
     }
 }
 
@@ -136,21 +139,33 @@ pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
     let time = DateTime::from_timestamp(seconds, nanoseconds)
         .unwrap_or(DateTime::UNIX_EPOCH)
         .naive_utc();
-    let mut text = format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-        time.year(),
-        time.month(),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    );
+    let mut text = String::with_capacity("2024-01-15T10:30:00.250000".len());
+    for (separator, number, digits) in [
+        ("", time.year().unsigned_abs(), 4),
+        ("-", time.month(), 2),
+        ("-", time.day(), 2),
+        ("T", time.hour(), 2),
+        (":", time.minute(), 2),
+        (":", time.second(), 2),
+    ] {
+        text += separator;
+        push_digits(&mut text, number, digits);
+    }
     // chrono says a leap second as nanoseconds beyond a whole second.
     let microseconds = time.nanosecond() / 1000 % 1_000_000;
     if microseconds != 0 {
-        text += &format!(".{microseconds:06}");
+        text += ".";
+        push_digits(&mut text, microseconds, 6);
     }
     text
+}
+
+/// A number with so many digits at least.
+fn push_digits(text: &mut String, number: u32, digits: u32) {
+    if digits > 1 || number > 9 {
+        push_digits(text, number / 10, digits.saturating_sub(1));
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 #[derive(serde::Serialize)]
@@ -183,103 +198,155 @@ fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-/// What serde_json reads, as far as it is told apart here. It is asked for any
-/// value and every method of the visitor is there, because asked for a map or a
-/// string it would bring along what writes numbers into its error messages, 15 KB
-/// of the component.
-enum Json {
+/// What serde_json reads, as far as it is told apart here.
+enum Json<'a> {
     Object(Option<Message>),
-    Text(String),
+    Text(Cow<'a, str>),
     Other,
 }
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+impl<'a> Json<'a> {
+    fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Json::Text(text) => Some(text),
+            _ => None,
+        }
     }
 }
 
-struct JsonVisitor;
+/// How the strings in an object are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strings {
+    /// By serde_json at once, which refuses lone surrogates.
+    Parsed,
+    /// As they stand at first.
+    Raw,
+}
 
-impl<'de> Visitor<'de> for JsonVisitor {
-    type Value = Json;
+/// The value that a text is, if it is one.
+fn read(text: &str, strings: Strings) -> Option<Json<'_>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = strings.deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok().map(|()| value)
+}
+
+impl<'de> DeserializeSeed<'de> for Strings {
+    type Value = Json<'de>;
+
+    // Every method of the visitor is there and any value is asked for, because
+    // asked for a map or a string serde_json would bring along what writes numbers
+    // into its error messages, 15 KB of the component.
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strings {
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Json, A::Error> {
-        message(map).map(Json::Object)
+    /// The message that an object is, if it is one. Of a key that stands twice the
+    /// last one counts, as in Python; but a role or a content that is no string makes
+    /// it no message, wherever it stands.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut is_message = true;
+        let mut role = None;
+        let mut content = None;
+        let mut timestamp = None;
+        let mut metadata = None;
+        let mut id = None;
+        while let Some(key) = self.key(&mut map)? {
+            match key.as_deref() {
+                Some("role") => {
+                    role = self.value(&mut map)?;
+                    is_message &= role.is_some();
+                }
+                Some("content") => {
+                    content = self.value(&mut map)?;
+                    is_message &= content.is_some();
+                }
+                Some("timestamp") => timestamp = self.value(&mut map)?,
+                Some("metadata") => {
+                    let value: &RawValue = map.next_value()?;
+                    metadata = is_object(value).then(|| value.get());
+                }
+                Some("id") => id = self.value(&mut map)?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let role = [Role::User, Role::Assistant]
+            .into_iter()
+            .find(|known| role.as_deref() == Some(known.as_str()));
+        let (true, Some(role), Some(content)) = (is_message, role, content) else {
+            return Ok(Json::Object(None));
+        };
+        Ok(Json::Object(Some(Message {
+            role,
+            content: content.into_owned(),
+            timestamp: timestamp.unwrap_or_default().into_owned(),
+            metadata: metadata.map(str::to_owned),
+            id: id.map(Cow::into_owned),
+        })))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
     }
 
-    fn visit_unit<E>(self) -> Result<Json, E> {
+    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+    fn visit_bool<E>(self, _: bool) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+    fn visit_i64<E>(self, _: i64) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
+    fn visit_u64<E>(self, _: u64) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<Json<'de>, E> {
         Ok(Json::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Json, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json<'de>, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Json::Other)
     }
 }
 
-/// The message that an object is, if it is one. Of a key that stands twice the last
-/// one counts, as in Python; but a role or a content that is no string makes it no
-/// message, wherever it stands.
-fn message<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Message>, A::Error> {
-    let mut is_message = true;
-    let mut role = None;
-    let mut content = None;
-    let mut timestamp = None;
-    let mut metadata = None;
-    let mut id = None;
-    while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-        match text(key).as_deref() {
-            Some("role") => {
-                role = text(value);
-                is_message &= role.is_some();
-            }
-            Some("content") => {
-                content = text(value);
-                is_message &= content.is_some();
-            }
-            Some("timestamp") => timestamp = text(value),
-            Some("metadata") => metadata = is_object(value).then(|| value.get()),
-            Some("id") => id = text(value),
-            _ => {}
-        }
+impl Strings {
+    /// The next key, if there is one.
+    fn key<'de, A: MapAccess<'de>>(
+        self,
+        map: &mut A,
+    ) -> Result<Option<Option<Cow<'de, str>>>, A::Error> {
+        Ok(match self {
+            Strings::Parsed => map.next_key_seed(self)?.map(Json::text),
+            Strings::Raw => map.next_key()?.map(text),
+        })
     }
-    let role = [Role::User, Role::Assistant]
-        .into_iter()
-        .find(|known| role.as_deref() == Some(known.as_str()));
-    let (true, Some(role), Some(content)) = (is_message, role, content) else {
-        return Ok(None);
-    };
-    Ok(Some(Message {
-        role,
-        content: content.into_owned(),
-        timestamp: timestamp.unwrap_or_default().into_owned(),
-        metadata: metadata.map(str::to_owned),
-        id: id.map(Cow::into_owned),
-    }))
+
+    /// The value behind a key, if it is a string.
+    fn value<'de, A: MapAccess<'de>>(self, map: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
+        Ok(match self {
+            Strings::Parsed => map.next_value_seed(self)?.text(),
+            Strings::Raw => text(map.next_value()?),
+        })
+    }
 }
 
 /// What a JSON string says, lone surrogates as U+FFFD; none if the value is no
@@ -290,11 +357,11 @@ fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     if !text.contains('\\') {
         return Some(Cow::Borrowed(text));
     }
-    let read = |quoted: &str| match serde_json::from_str(quoted) {
-        Ok(Json::Text(text)) => Some(Cow::Owned(text)),
-        _ => None,
+    let parsed = |quoted: &str| {
+        let text = read(quoted, Strings::Parsed)?.text()?;
+        Some(Cow::Owned(text.into_owned()))
     };
-    read(quoted).or_else(|| read(&with_lone_surrogates_replaced(quoted)))
+    parsed(quoted).or_else(|| parsed(&with_lone_surrogates_replaced(quoted)))
 }
 
 /// A JSON string with the escape of U+FFFD for each one of a lone surrogate, which

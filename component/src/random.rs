@@ -1,7 +1,7 @@
 //! wasi:random: what makes messages unique, and waits uneven.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use crate::bindings::ids;
 use crate::bindings::wasi::random::random::get_random_u64;
@@ -9,7 +9,8 @@ use crate::bindings::wasi::random::random::get_random_u64;
 /// What an instance makes ids of: a random number of its own, and a count. Clocks
 /// of edge runtimes are coarse or stand still, so the time cannot serve.
 pub struct Ids {
-    instance: Option<(u64, u64)>,
+    /// The random number, in hexadecimal digits.
+    instance: String,
     count: u64,
 }
 
@@ -17,17 +18,17 @@ impl Ids {
     /// None made yet.
     pub const fn new() -> Ids {
         Ids {
-            instance: None,
+            instance: String::new(),
             count: 0,
         }
     }
 
     fn next(&mut self) -> String {
-        let (high, low) = *self
-            .instance
-            .get_or_insert_with(|| (get_random_u64(), get_random_u64()));
+        if self.instance.is_empty() {
+            self.instance = format!("{:016x}{:016x}-", get_random_u64(), get_random_u64());
+        }
         self.count += 1;
-        format!("{high:016x}{low:016x}-{}", self.count)
+        [self.instance.as_str(), &self.count.to_string()].concat()
     }
 }
 
