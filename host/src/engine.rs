@@ -2,11 +2,12 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Component;
-use wasmtime::{Cache, CacheConfig, Config, Engine};
+use wasmtime::{Cache, CacheConfig, Config, Engine, EngineWeak};
 
 use crate::bindings::ProviderPre;
 use crate::error::Error;
@@ -19,12 +20,7 @@ use crate::store::{self, State};
 /// [`Error::Component`] if it is no component, or not one that exports the memory
 /// interfaces and imports no more than is granted.
 pub(crate) fn load(component: &[u8], cache: bool) -> Result<(Engine, ProviderPre<State>), Error> {
-    let mut config = Config::new();
-    config.epoch_interruption(true);
-    if cache {
-        config.cache(compilation_cache());
-    }
-    let engine = Engine::new(&config).map_err(Error::component("start the runtime"))?;
+    let engine = shared(cache).map_err(Error::component("start the runtime"))?;
     let component = Component::from_binary(&engine, component)
         .map_err(Error::component("compile the component"))?;
     let linker = store::linker(&engine).map_err(Error::component("link the component"))?;
@@ -34,8 +30,36 @@ pub(crate) fn load(component: &[u8], cache: bool) -> Result<(Engine, ProviderPre
         Error::component(during)(error)
     })?;
     let pre = ProviderPre::new(linked).map_err(Error::component("link the component"))?;
-    tick(&engine);
     Ok((engine, pre))
+}
+
+/// The engine that the memories of this process share for as long as there are any,
+/// so that one thread interrupts them all: one engine with a cache and one without.
+fn shared(cache: bool) -> wasmtime::Result<Engine> {
+    static SHARED: Mutex<[Option<EngineWeak>; 2]> = Mutex::new([None, None]);
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = &mut shared[usize::from(cache)];
+    if let Some(engine) = place.as_ref().and_then(EngineWeak::upgrade) {
+        return Ok(engine);
+    }
+    let engine = start(&config(cache))?;
+    *place = Some(engine.weak());
+    Ok(engine)
+}
+
+fn start(config: &Config) -> wasmtime::Result<Engine> {
+    let engine = Engine::new(config)?;
+    tick(engine.weak());
+    Ok(engine)
+}
+
+fn config(cache: bool) -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    if cache {
+        config.cache(compilation_cache());
+    }
+    config
 }
 
 /// A cache in the user's cache folder; none where there is no such folder or it
@@ -51,8 +75,7 @@ fn compilation_cache() -> Option<Cache> {
 }
 
 /// Advances the engine's epoch for as long as it lives.
-fn tick(engine: &Engine) {
-    let engine = engine.weak();
+fn tick(engine: EngineWeak) {
     thread::spawn(move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
