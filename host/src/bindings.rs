@@ -24,7 +24,6 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub(crate) use exports::edge::session_memory::memory::GuestClient;
 pub(crate) use exports::edge::session_memory::types;
 
 impl From<&Options> for types::Options {
@@ -76,27 +75,27 @@ impl From<Role> for types::Role {
     }
 }
 
-impl From<&NewMessage> for types::NewMessage {
-    fn from(message: &NewMessage) -> types::NewMessage {
+impl From<NewMessage> for types::NewMessage {
+    fn from(message: NewMessage) -> types::NewMessage {
         types::NewMessage {
             role: message.role.into(),
-            content: message.content.clone(),
-            metadata: message.metadata.clone(),
+            content: message.content,
+            metadata: message.metadata,
         }
     }
 }
 
-impl From<&Operation> for types::Operation {
-    fn from(operation: &Operation) -> types::Operation {
+impl From<Operation> for types::Operation {
+    fn from(operation: Operation) -> types::Operation {
         types::Operation {
-            session_id: operation.session_id.clone(),
-            action: match &operation.action {
+            session_id: operation.session_id,
+            action: match operation.action {
                 Action::Add(message) => types::Action::Add(message.into()),
-                Action::AddAll(messages) => {
-                    types::Action::AddAll(messages.iter().map(types::NewMessage::from).collect())
-                }
-                Action::Get(limit) => types::Action::Get(*limit),
-                Action::History(limit) => types::Action::History(*limit),
+                Action::AddAll(messages) => types::Action::AddAll(
+                    messages.into_iter().map(types::NewMessage::from).collect(),
+                ),
+                Action::Get(limit) => types::Action::Get(limit),
+                Action::History(limit) => types::Action::History(limit),
                 Action::Clear => types::Action::Clear,
                 Action::Exists => types::Action::Exists,
                 Action::Count => types::Action::Count,

@@ -1,6 +1,7 @@
 //! Why a call failed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use session_memory::error::Error as MemoryError;
 
@@ -67,5 +68,92 @@ impl std::error::Error for Error {
 impl From<MemoryError> for Error {
     fn from(error: MemoryError) -> Error {
         Error::Memory(error)
+    }
+}
+
+/// Why the component gave no answer, to any of the calls that went out together.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// Nothing was sent.
+    Refused(MemoryError),
+    /// No instance could be made; nothing was sent.
+    Unopened(Arc<wasmtime::Error>),
+    /// The call did not come to its end. The error is that of one that only reads.
+    CutShort(MemoryError),
+    /// The component trapped, or broke the contract.
+    Trapped(Arc<wasmtime::Error>),
+}
+
+/// What a call is about, for its errors.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    /// The operation, or the first of several.
+    pub(crate) name: &'static str,
+    pub(crate) session_id: &'a str,
+    pub(crate) operations: usize,
+    pub(crate) writes: bool,
+}
+
+impl Failure {
+    /// The failure of a component that broke the contract.
+    pub(crate) fn broken(how: impl Into<String>) -> Failure {
+        Failure::Trapped(Arc::new(wasmtime::Error::msg(how.into())))
+    }
+
+    /// The error of one of the calls.
+    pub(crate) fn of(self, subject: Subject<'_>) -> Error {
+        let Subject {
+            name, session_id, ..
+        } = subject;
+        let what = match subject.operations {
+            1 => name.to_owned(),
+            count => format!("pipeline of {count}, first {name}"),
+        };
+        let error = match self {
+            Failure::Refused(error) => error,
+            Failure::CutShort(error) if subject.writes => {
+                MemoryError::OutcomeUnknown(error.text().to_owned())
+            }
+            Failure::CutShort(error) => error,
+            Failure::Unopened(source) => return Error::component("open")(shared(source)),
+            Failure::Trapped(source) => {
+                return Error::component(format!("{what} {session_id:?}"))(shared(source));
+            }
+        };
+        error.during(&what, session_id).into()
+    }
+
+    /// The error of opening a memory.
+    pub(crate) fn of_open(self) -> Error {
+        match self {
+            Failure::Refused(error) | Failure::CutShort(error) => error.into(),
+            Failure::Unopened(source) | Failure::Trapped(source) => {
+                Error::component("open")(shared(source))
+            }
+        }
+    }
+}
+
+/// An error that several calls have ended with. It is as the one that it shares.
+#[derive(Debug)]
+struct Shared(Arc<wasmtime::Error>);
+
+fn shared(source: Arc<wasmtime::Error>) -> wasmtime::Error {
+    match Arc::try_unwrap(source) {
+        Ok(own) => own,
+        Err(source) => wasmtime::Error::new(Shared(source)),
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Shared {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let error: &(dyn std::error::Error + 'static) = (*self.0).as_ref();
+        error.source()
     }
 }

@@ -40,6 +40,15 @@
 //! With [`Delivery::ExactlyOnce`], the default, the component tries an append again
 //! until its deadline when the connection is lost, and stores the message once.
 //!
+//! # Many callers
+//!
+//! A [`SessionMemory`] is shared by cloning it. A call that comes alone has an
+//! instance of the component at once; calls that come while all instances are at work
+//! wait, and go out together as one pipeline, each with its own result. How many
+//! instances there may be is [`Builder::max_instances`], and how many calls may wait
+//! [`Builder::max_waiting`]. Who needs memories that share nothing, such as a function
+//! that lives for one call, opens each from one [`SessionMemoryPre`].
+//!
 //! # The sandbox
 //!
 //! What the component may do is settled when a [`SessionMemory`] is built:
@@ -48,24 +57,31 @@
 //!   [`Builder::network`] allows; a name is looked up only if it is one of those;
 //! - the clocks, random numbers, and the environment variables of the options; no files, no
 //!   standard streams, no arguments;
-//! - memory up to [`Builder::max_memory`] bytes, and 200 handles at once: sockets,
-//!   streams, and what it waits for;
+//! - for each instance, memory up to [`Builder::max_memory`] bytes, and 200 handles at
+//!   once: sockets, streams, and what it waits for;
 //! - for each operation, the timeout of the options and [`GRACE`].
 //!
 //! An instance that traps, oversteps or is cancelled in the middle of a call (by
-//! dropping the call's future) is discarded, and the next call gets a new one with
-//! a new connection. With [`Provider::InMemory`] the sessions are gone then, and
+//! dropping the future of a call that has the instance to itself) is discarded, and the
+//! next call gets a new one with a new connection. Calls that went out together are
+//! each told so, a read and a write by what it means for them; dropping one of them
+//! changes nothing for the others. With [`Provider::InMemory`] the sessions are gone then, and
 //! every further call says so.
 
 mod bindings;
+mod builder;
 mod engine;
 mod error;
+mod instance;
 mod memory;
 mod network;
+mod pool;
 mod store;
 
+pub use builder::{Builder, SessionMemoryPre};
 pub use error::Error;
-pub use memory::{Builder, GRACE, SessionMemory};
+pub use instance::GRACE;
+pub use memory::SessionMemory;
 pub use network::NetworkPolicy;
 pub use session_memory::error::Error as MemoryError;
 pub use session_memory::message::{Message, NewMessage, Role};

@@ -257,7 +257,7 @@ async fn an_append_is_atomic() {
 }
 
 #[tokio::test]
-async fn clones_share_one_connection() {
+async fn clones_share_their_connections() {
     let server = server();
     let memory = memory(&server).await;
     let tasks: Vec<_> = (0..8)
@@ -279,7 +279,8 @@ async fn clones_share_one_connection() {
     for task in tasks {
         task.await.unwrap();
     }
-    // The one that asks is the other.
+    // One for each of two instances, which is the default, and that of the one who
+    // asks.
     let clients = text(redis(&server, &["CLIENT", "LIST"]));
-    assert_eq!(clients.lines().count(), 2, "{clients}");
+    assert_eq!(clients.lines().count(), 3, "{clients}");
 }

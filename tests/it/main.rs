@@ -16,5 +16,6 @@ mod pipeline;
 mod sandbox;
 mod secrets;
 mod server_faults;
+mod sharing;
 mod soak;
 mod stored;

@@ -32,16 +32,20 @@ impl memory::Guest for Guest {
     type Client = Client;
 }
 
-/// It counts the calls that this instance has had.
+/// It counts the operations that this instance has had, and those of the pipeline
+/// that it is in, if any.
 pub struct Client {
     calls: Cell<u32>,
+    together: Cell<u32>,
 }
 
 impl GuestClient for Client {
     fn open(options: Options) -> Result<memory::Client, Error> {
         obey(&options.key_prefix.unwrap_or_default())?;
-        let calls = Cell::new(0);
-        Ok(memory::Client::new(Client { calls }))
+        Ok(memory::Client::new(Client {
+            calls: Cell::new(0),
+            together: Cell::new(0),
+        }))
     }
 
     fn add(&self, session_id: String, _: Role, _: String, _: Option<String>) -> Result<u32, Error> {
@@ -79,11 +83,18 @@ impl GuestClient for Client {
     fn count(&self, session_id: String) -> Result<u32, Error> {
         self.calls.set(self.calls.get() + 1);
         obey(&session_id)?;
-        Ok(self.calls.get())
+        Ok(match session_id.as_str() {
+            "together" => self.together.get(),
+            _ => self.calls.get(),
+        })
     }
 
+    /// Short of some, if it is told to "omit" them; and what it is told to "swap"
+    /// has the result of another operation.
     fn pipeline(&self, operations: Vec<Operation>) -> Vec<Result<Outcome, Error>> {
+        self.together.set(operations.len() as u32);
         let operate = |Operation { session_id, action }: Operation| match action {
+            _ if session_id == "swap" => Ok(Outcome::Cleared),
             Action::Add(_) | Action::AddAll(_) | Action::Count => {
                 self.count(session_id).map(Outcome::Length)
             }
@@ -92,7 +103,10 @@ impl GuestClient for Client {
             Action::Clear => self.clear(session_id).map(|()| Outcome::Cleared),
             Action::Exists => self.exists(session_id).map(Outcome::Exists),
         };
-        operations.into_iter().map(operate).collect()
+        let obeyed = operations.into_iter().filter(|o| o.session_id != "omit");
+        let results = obeyed.map(operate).collect();
+        self.together.set(0);
+        results
     }
 }
 
@@ -111,8 +125,10 @@ fn obey(order: &str) -> Result<Vec<String>, Error> {
     let (order, operand) = order.split_once(' ').unwrap_or((order, ""));
     let lines = match order {
         "loop" => busy(),
+        // For so many milliseconds, or for ever.
         "sleep" => {
-            subscribe_duration(u64::MAX).block();
+            let time = operand.parse().map_or(u64::MAX, |ms: u64| ms * 1_000_000);
+            subscribe_duration(time).block();
             Vec::new()
         }
         "trap" => trap(),

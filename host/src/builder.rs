@@ -1,0 +1,290 @@
+//! What a memory is to be, and what one is made of.
+
+use std::borrow::Cow;
+use std::env::VarError;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fmt, fs};
+
+use session_memory::error::Error as MemoryError;
+use session_memory::options::{Options, Provider, Settings, VARIABLES};
+
+use crate::engine;
+use crate::error::{Error, Failure};
+use crate::instance::{GRACE, Template};
+use crate::memory::SessionMemory;
+use crate::network::NetworkPolicy;
+use crate::pool::{Limits, Pool};
+use crate::store::Grants;
+
+/// What a [`SessionMemory`] is to be.
+pub struct Builder {
+    component: Source,
+    options: Options,
+    environment: Option<Vec<(String, String)>>,
+    network: Option<NetworkPolicy>,
+    max_memory: usize,
+    limits: Limits,
+    cache: bool,
+}
+
+enum Source {
+    Embedded,
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Embedded => f.write_str("Embedded"),
+            Source::File(path) => f.debug_tuple("File").field(path).finish(),
+            Source::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    // Without the environment, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("component", &self.component)
+            .field("options", &self.options)
+            .field("network", &self.network)
+            .field("max_memory", &self.max_memory)
+            .field("limits", &self.limits)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            component: Source::Embedded,
+            options: Options::default(),
+            environment: None,
+            network: None,
+            max_memory: 1 << 30,
+            limits: Limits {
+                instances: 2,
+                waiting: 1024,
+            },
+            cache: true,
+        }
+    }
+}
+
+impl Builder {
+    /// The options; default: none given.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Builder {
+        self.options = options;
+        self
+    }
+
+    /// Environment variables in place of those of this process. Of either, the
+    /// component sees those that the documentation of [`Options`] names.
+    #[must_use]
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
+        self.environment = Some(variables.into_iter().collect());
+        self
+    }
+
+    /// The servers that may be reached; default: the one that options and
+    /// environment name.
+    #[must_use]
+    pub fn network(mut self, policy: NetworkPolicy) -> Builder {
+        self.network = Some(policy);
+        self
+    }
+
+    /// The most memory an instance of the component may use, in bytes; default
+    /// 1 GiB. A reply takes up to about three times its size.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: usize) -> Builder {
+        self.max_memory = bytes;
+        self
+    }
+
+    /// How many instances of the component there may be, at least 1, each with a
+    /// connection; default 2. A further one is made when a call finds all of them at
+    /// work, and kept. With [`Provider::InMemory`] there is one.
+    #[must_use]
+    pub fn max_instances(mut self, count: usize) -> Builder {
+        self.limits.instances = count;
+        self
+    }
+
+    /// How many calls may wait because all instances are at work; default 1024. One
+    /// more ends at once with [`MemoryError::Unavailable`], and nothing is sent for
+    /// it.
+    #[must_use]
+    pub fn max_waiting(mut self, calls: usize) -> Builder {
+        self.limits.waiting = calls;
+        self
+    }
+
+    /// Whether compiled code is kept in `session-memory` below `XDG_CACHE_HOME`
+    /// or `~/.cache`; default true. Where that folder cannot be written, nothing
+    /// is kept.
+    #[must_use]
+    pub fn compilation_cache(mut self, keep: bool) -> Builder {
+        self.cache = keep;
+        self
+    }
+
+    /// A component in a file, in place of the embedded one.
+    #[must_use]
+    pub fn component_file(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.component = Source::File(path.into());
+        self
+    }
+
+    /// A component in memory, in place of the embedded one.
+    #[must_use]
+    pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Builder {
+        self.component = Source::Bytes(bytes.into());
+        self
+    }
+
+    /// Opens the memory: loads the component, connects, authenticates, selects the
+    /// database and pings. It is [`Builder::prepare`] and
+    /// [`SessionMemoryPre::open`].
+    ///
+    /// # Errors
+    ///
+    /// As these two.
+    pub async fn open(self) -> Result<SessionMemory, Error> {
+        self.prepare()?.open().await
+    }
+
+    /// Does once what every memory of this kind needs: reads the environment,
+    /// compiles the component, or finds it compiled, and links it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Component`] if the component cannot be used;
+    /// [`MemoryError::InvalidArgument`] for an option or environment variable that
+    /// is not allowed.
+    pub fn prepare(self) -> Result<SessionMemoryPre, Error> {
+        let environment = match self.environment {
+            Some(variables) => variables
+                .into_iter()
+                .filter(|(name, _)| VARIABLES.contains(&name.as_str()))
+                .collect(),
+            None => own_environment()?,
+        };
+        // The component does the same, to the same result; here it is to know
+        // what to allow.
+        let settings = Settings::resolve(self.options.clone(), &environment)?;
+        let network = self.network.unwrap_or_else(|| match settings.provider {
+            Provider::Redis => NetworkPolicy::deny_all().allow(&settings.host, settings.port),
+            Provider::InMemory => NetworkPolicy::deny_all(),
+        });
+        let component = match self.component {
+            Source::Embedded => Cow::Borrowed(crate::COMPONENT),
+            Source::Bytes(bytes) => bytes.into(),
+            Source::File(path) => fs::read(&path)
+                .map_err(|error| {
+                    Error::component(format!("read {}", path.display()))(error.into())
+                })?
+                .into(),
+        };
+        let (engine, pre) = engine::load(&component, self.cache)?;
+        let limit = |milliseconds: u32| Duration::from_millis(milliseconds.into()) + GRACE;
+        let template = Template {
+            engine,
+            pre,
+            grants: Grants {
+                environment,
+                network: Arc::new(network),
+                max_memory: self.max_memory,
+                // Its bytes, and the records around them.
+                max_result: (settings.max_reply_bytes as usize)
+                    .saturating_mul(2)
+                    .max(64 << 20),
+            },
+            options: self.options,
+            provider: settings.provider,
+            delivery: settings.delivery,
+            connect: settings.connect,
+            connect_limit: limit(settings.connect_timeout),
+            operation_limit: limit(settings.operation_timeout),
+        };
+        Ok(SessionMemoryPre {
+            template: Arc::new(template),
+            limits: self.limits,
+        })
+    }
+}
+
+/// A memory that is ready to be opened, as often as it is needed, by whoever is to
+/// have connections of their own: a function at the edge that lives for one call,
+/// say. With [`Options::connect`] other than at opening, that waits for no network.
+///
+/// ```
+/// use session_memory_host::{Options, Provider, Role, SessionMemory};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_memory_host::Error> {
+/// let options = Options { provider: Some(Provider::InMemory), ..Options::default() };
+/// let prepared = SessionMemory::builder().options(options).prepare()?;
+/// for call in 0..3 {
+///     let memory = prepared.open().await?;
+///     memory.add("user-123", Role::User, &format!("call {call}"), None).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SessionMemoryPre {
+    template: Arc<Template>,
+    limits: Limits,
+}
+
+impl SessionMemoryPre {
+    /// Opens a memory with instances and connections of its own: connects,
+    /// authenticates, selects the database and pings, unless
+    /// [`Options::connect`] leaves that to the first operation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Component`] if the component traps;
+    /// [`MemoryError::Unavailable`], [`MemoryError::Timeout`],
+    /// [`MemoryError::AccessDenied`] or another variant for what is wrong with the
+    /// server or the way to it.
+    pub async fn open(&self) -> Result<SessionMemory, Error> {
+        let first = self.template.open().await.map_err(Failure::of_open)?;
+        let template = Arc::clone(&self.template);
+        Ok(SessionMemory {
+            pool: Pool::new(template, self.limits, first),
+        })
+    }
+}
+
+impl fmt::Debug for SessionMemoryPre {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionMemoryPre")
+            .field("options", &self.template.options)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Those variables of this process that the component sees.
+fn own_environment() -> Result<Vec<(String, String)>, Error> {
+    let mut environment = Vec::new();
+    for name in VARIABLES {
+        match env::var(name) {
+            Ok(value) => environment.push((name.to_owned(), value)),
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                let text = format!("open: environment variable {name} is not UTF-8");
+                return Err(MemoryError::InvalidArgument(text).into());
+            }
+        }
+    }
+    Ok(environment)
+}

@@ -1,0 +1,204 @@
+//! Instances of the component: how one is made, and what a call of it comes to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_memory::error::Error as MemoryError;
+use session_memory::operation::{Action, Operation, Outcome};
+use session_memory::options::{Connect, Delivery, Options, Provider};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
+use wasmtime::component::ResourceAny;
+use wasmtime::{Engine, Store};
+
+use crate::bindings::{Provider as Exports, ProviderPre, types};
+use crate::error::Failure;
+use crate::store::{self, Grants, State};
+
+/// How much longer than its own timeout the component may take before it is
+/// stopped from outside.
+pub const GRACE: Duration = Duration::from_millis(100);
+
+/// What instances are made from: the component, compiled and linked, and what they
+/// are given.
+pub(crate) struct Template {
+    pub(crate) engine: Engine,
+    pub(crate) pre: ProviderPre<State>,
+    pub(crate) grants: Grants,
+    pub(crate) options: Options,
+    pub(crate) provider: Provider,
+    pub(crate) delivery: Delivery,
+    pub(crate) connect: Connect,
+    /// For opening, [`GRACE`] included.
+    pub(crate) connect_limit: Duration,
+    /// For a call, [`GRACE`] included.
+    pub(crate) operation_limit: Duration,
+}
+
+/// An instance of the component with an open client.
+pub(crate) struct Instance {
+    store: Store<State>,
+    /// As large as there are functions, and moved with every call.
+    exports: Box<Exports>,
+    client: ResourceAny,
+}
+
+/// For each operation of a call its own result.
+pub(crate) type Results = Vec<Result<Outcome, MemoryError>>;
+
+impl Template {
+    /// The first instance of a memory.
+    pub(crate) async fn open(&self) -> Result<Instance, Failure> {
+        let until = Instant::now() + self.connect_limit;
+        self.instantiate((&self.options).into(), until).await
+    }
+
+    /// An instance for an operation that finds none. It is the operation that
+    /// connects then, so that its deadline and its further tries cover that too.
+    pub(crate) async fn replace(&self, until: Instant) -> Result<Instance, Failure> {
+        if self.provider == Provider::InMemory {
+            return Err(Failure::Refused(MemoryError::Unavailable(GONE.to_owned())));
+        }
+        let mut options = types::Options::from(&self.options);
+        if self.connect == Connect::AtOpen {
+            options.connect = Some(types::Connect::AtFirstOperation);
+        }
+        self.instantiate(options, until).await
+    }
+
+    async fn instantiate(
+        &self,
+        options: types::Options,
+        until: Instant,
+    ) -> Result<Instance, Failure> {
+        let begin = Instant::now();
+        let mut store = store::store(&self.engine, &self.grants);
+        let opened = timeout_at(until, async {
+            let exports = Box::new(self.pre.instantiate_async(&mut store).await?);
+            let guest = exports.edge_session_memory_memory().client();
+            let client = guest.call_open(&mut store, &options).await?;
+            wasmtime::Result::Ok((exports, client))
+        });
+        match opened.await {
+            Ok(Ok((exports, Ok(client)))) => Ok(Instance {
+                store,
+                exports,
+                client,
+            }),
+            Ok(Ok((_, Err(error)))) => Err(Failure::Refused(error.into())),
+            Ok(Err(trap)) => Err(Failure::Unopened(Arc::new(trap))),
+            Err(Elapsed { .. }) => {
+                let text = format!("open: {}", stopped(until - begin));
+                Err(Failure::Refused(MemoryError::Timeout(text)))
+            }
+        }
+    }
+}
+
+const GONE: &str = "the sessions are gone with the component instance that kept them in memory, \
+                    since a call of it was stopped";
+
+impl Instance {
+    /// Runs operations as one call of the component, until `until`, which is `limit`
+    /// from when the call began. After a failure the instance is of no use any more.
+    pub(crate) async fn run(
+        &mut self,
+        operations: Vec<Operation>,
+        until: Instant,
+        limit: Duration,
+    ) -> Result<Results, Failure> {
+        self.store.data_mut().begin_call();
+        let count = operations.len();
+        match timeout_at(until, self.call(operations)).await {
+            Ok(Ok(results)) if results.len() == count => Ok(results),
+            Ok(Ok(results)) => {
+                let how = format!("{} results for {count} operations", results.len());
+                Err(Failure::broken(how))
+            }
+            Ok(Err(trap)) if self.store.data().was_denied_memory() => {
+                Err(Failure::CutShort(MemoryError::LimitExceeded(format!(
+                    "the memory that is granted is used up: {}",
+                    trap.root_cause()
+                ))))
+            }
+            Ok(Err(trap)) => Err(Failure::Trapped(Arc::new(trap))),
+            Err(Elapsed { .. }) => Err(Failure::CutShort(MemoryError::Timeout(stopped(limit)))),
+        }
+    }
+
+    async fn call(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {
+        // A single operation has a function of its own, which takes less.
+        match <[Operation; 1]>::try_from(operations) {
+            Ok([operation]) => Ok(vec![self.operate(operation).await?]),
+            Err(operations) => self.pipeline(operations).await,
+        }
+    }
+
+    async fn operate(
+        &mut self,
+        operation: Operation,
+    ) -> wasmtime::Result<Result<Outcome, MemoryError>> {
+        let guest = self.exports.edge_session_memory_memory().client();
+        let (store, client) = (&mut self.store, self.client);
+        let id = &operation.session_id;
+        let result = match operation.action {
+            Action::Add(message) => {
+                let metadata = message.metadata.as_deref();
+                guest
+                    .call_add(
+                        store,
+                        client,
+                        id,
+                        message.role.into(),
+                        &message.content,
+                        metadata,
+                    )
+                    .await?
+                    .map(types::Outcome::Length)
+            }
+            Action::AddAll(messages) => {
+                let messages: Vec<_> = messages.into_iter().map(types::NewMessage::from).collect();
+                guest
+                    .call_add_all(store, client, id, &messages)
+                    .await?
+                    .map(types::Outcome::Length)
+            }
+            Action::Get(limit) => guest
+                .call_get(store, client, id, limit)
+                .await?
+                .map(types::Outcome::Messages),
+            Action::History(limit) => guest
+                .call_history(store, client, id, limit)
+                .await?
+                .map(types::Outcome::History),
+            Action::Clear => guest
+                .call_clear(store, client, id)
+                .await?
+                .map(|()| types::Outcome::Cleared),
+            Action::Exists => guest
+                .call_exists(store, client, id)
+                .await?
+                .map(types::Outcome::Exists),
+            Action::Count => guest
+                .call_count(store, client, id)
+                .await?
+                .map(types::Outcome::Length),
+        };
+        Ok(result.map(Outcome::from).map_err(MemoryError::from))
+    }
+
+    async fn pipeline(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {
+        let guest = self.exports.edge_session_memory_memory().client();
+        let operations: Vec<_> = operations.into_iter().map(types::Operation::from).collect();
+        let results = guest
+            .call_pipeline(&mut self.store, self.client, &operations)
+            .await?;
+        let results = results.into_iter();
+        Ok(results
+            .map(|result| result.map(Outcome::from).map_err(MemoryError::from))
+            .collect())
+    }
+}
+
+fn stopped(limit: Duration) -> String {
+    format!("the component was stopped after {} ms", limit.as_millis())
+}

@@ -1,0 +1,598 @@
+//! Calls that come at the same time: they share instances and pipelines, and have
+//! nothing else to do with one another.
+
+use std::collections::HashSet;
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use session_memory_host::{
+    Action, Builder, Connect, Error, GRACE, NewMessage, Operation, Options, Outcome, Provider,
+    Role, SessionMemory,
+};
+use session_memory_tests::proxy::Proxy;
+use session_memory_tests::{builder, contents, guest, memory, refusal, server};
+use tokio::runtime::{self, Handle};
+use tokio::select;
+use tokio::task::{JoinHandle, JoinSet, yield_now};
+use tokio::time::{sleep, timeout};
+
+/// What a call of the guest may take, [`GRACE`] included.
+const LIMIT: Duration = Duration::from_millis(300);
+/// What a machine with other things to do may add.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// The guest that does what the session id says, see `tests/guest`.
+fn guests() -> Builder {
+    let options = Options {
+        operation_timeout: Some((LIMIT - GRACE).as_millis() as u32),
+        ..Options::default()
+    };
+    SessionMemory::builder()
+        .component_bytes(guest())
+        .environment([])
+        .options(options)
+}
+
+/// One instance of it, which has had one call.
+async fn one_guest() -> SessionMemory {
+    let memory = guests().max_instances(1).open().await.unwrap();
+    memory.count("behave").await.unwrap();
+    memory
+}
+
+type Call<T> = JoinHandle<Result<T, Error>>;
+
+/// Begins a call, and comes back when it waits. Where there is one thread, calls
+/// stand in line in the order in which they were begun.
+async fn begin<T: Send + 'static>(
+    call: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Call<T> {
+    let task = tokio::spawn(call);
+    yield_now().await;
+    task
+}
+
+async fn begin_count(memory: &SessionMemory, order: &'static str) -> Call<u32> {
+    let memory = memory.clone();
+    begin(async move { memory.count(order).await }).await
+}
+
+async fn begin_get(memory: &SessionMemory, order: &'static str, limit: Option<u32>) -> Call<usize> {
+    let memory = memory.clone();
+    begin(async move { Ok(memory.get(order, limit).await?.len()) }).await
+}
+
+async fn begin_add(memory: &SessionMemory, order: &'static str) -> Call<u32> {
+    let memory = memory.clone();
+    begin(async move { memory.add(order, Role::User, "x", None).await }).await
+}
+
+fn operation(session_id: &str, action: Action) -> Operation {
+    let session_id = session_id.to_owned();
+    Operation { session_id, action }
+}
+
+#[tokio::test]
+async fn a_lone_call_takes_no_detour() {
+    let memory = one_guest().await;
+    // In a pipeline it would be 1, and a task would be there.
+    assert_eq!(memory.count("together").await.unwrap(), 0);
+    let mut call = Box::pin(memory.get("sleep 20", None));
+    let waits = timeout(Duration::from_millis(5), &mut call).await;
+    assert!(waits.is_err());
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    call.await.unwrap();
+    assert_eq!(memory.count("together").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn calls_that_wait_go_out_together() {
+    let memory = one_guest().await;
+    let first = begin_count(&memory, "sleep 20").await;
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        waiting.push(begin_count(&memory, "together").await);
+    }
+    assert_eq!(first.await.unwrap().unwrap(), 2);
+    let mut together = Vec::new();
+    for call in waiting {
+        together.push(call.await.unwrap().unwrap());
+    }
+    assert_eq!(together, [[128; 128].as_slice(), &[72; 72]].concat());
+    assert_eq!(memory.count("behave").await.unwrap(), 203);
+}
+
+#[tokio::test]
+async fn large_calls_go_out_with_few() {
+    let memory = one_guest().await;
+    let first = begin_count(&memory, "sleep 20").await;
+    let mut waiting = Vec::new();
+    // Half of what a pipeline has, all of it, and more.
+    for kibibytes in [128, 127, 127, 127, 300, 1] {
+        let memory = memory.clone();
+        let call = async move {
+            let message = NewMessage {
+                role: Role::User,
+                content: "x".repeat(kibibytes << 10),
+                metadata: None,
+            };
+            memory.add_all("together", &[message]).await
+        };
+        waiting.push(begin(call).await);
+    }
+    first.await.unwrap().unwrap();
+    let mut together = Vec::new();
+    for call in waiting {
+        together.push(call.await.unwrap().unwrap());
+    }
+    // One that is alone has no pipeline.
+    assert_eq!(together, [2, 2, 2, 2, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_long_read_goes_alone_and_in_its_turn() {
+    let memory = one_guest().await;
+    let first = begin_count(&memory, "sleep 20").await;
+    let before = [
+        begin_count(&memory, "together").await,
+        begin_count(&memory, "together").await,
+    ];
+    let short = begin_get(&memory, "together", Some(100)).await;
+    let reads = [
+        begin_get(&memory, "sleep 50", None).await,
+        begin_get(&memory, "sleep 50", Some(101)).await,
+    ];
+    let own = [
+        operation("together", Action::Count),
+        operation("together", Action::Count),
+    ];
+    let pipeline = begin({
+        let memory = memory.clone();
+        async move { memory.pipeline(&own).await }
+    });
+    let pipeline = pipeline.await;
+    let behind = begin_count(&memory, "together").await;
+    first.await.unwrap().unwrap();
+    let begin = Instant::now();
+    for call in before {
+        assert_eq!(call.await.unwrap().unwrap(), 3);
+    }
+    short.await.unwrap().unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(50));
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
+    let two = [Ok(Outcome::Length(2)), Ok(Outcome::Length(2))];
+    assert_eq!(pipeline.await.unwrap().unwrap(), two);
+    assert!(begin.elapsed() >= Duration::from_millis(100));
+    assert_eq!(behind.await.unwrap().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_long_call_does_not_hold_up_the_others() {
+    let memory = guests().max_instances(2).open().await.unwrap();
+    let long = begin_get(&memory, "sleep 150", None).await;
+    let begin = Instant::now();
+    for n in 1..=10 {
+        assert_eq!(memory.count("behave").await.unwrap(), n);
+    }
+    assert!(begin.elapsed() < Duration::from_millis(150));
+    assert!(!long.is_finished());
+    long.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn there_are_no_more_instances_than_allowed() {
+    let server = server();
+    for instances in [0, 1, 3] {
+        let proxy = Proxy::start(server.address());
+        let memory = builder(proxy.port(), Options::default()).max_instances(instances);
+        let memory = memory.open().await.unwrap();
+        let mut calls = JoinSet::new();
+        for _ in 0..50 {
+            let memory = memory.clone();
+            calls.spawn(async move { memory.count("s").await.unwrap() });
+        }
+        let mut most = 0;
+        while calls.join_next().await.is_some() {
+            most = most.max(proxy.connections());
+        }
+        assert_eq!(most, instances.max(1));
+    }
+}
+
+#[tokio::test]
+async fn more_calls_than_may_wait_are_refused() {
+    let memory = guests().max_instances(1).max_waiting(3).open().await;
+    let memory = memory.unwrap();
+    let first = begin_count(&memory, "sleep 20").await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(begin_count(&memory, "together").await);
+    }
+    let refused = memory.add("s", Role::User, "x", None).await;
+    assert_eq!(
+        refusal(refused),
+        (
+            "unavailable",
+            "add to \"s\": 3 calls are waiting, allowed are 3 (max_waiting)".to_owned()
+        )
+    );
+    // Who gives up makes room.
+    waiting.remove(1).abort();
+    yield_now().await;
+    waiting.push(begin_count(&memory, "together").await);
+    first.await.unwrap().unwrap();
+    for call in waiting {
+        assert_eq!(call.await.unwrap().unwrap(), 3);
+    }
+    // The one that was refused and the one that gave up were not sent.
+    assert_eq!(memory.count("behave").await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn calls_are_executed_in_the_order_of_their_coming() {
+    let server = server();
+    let memory = builder(server.port(), Options::default()).max_instances(1);
+    let memory = memory.open().await.unwrap();
+    let mut calls = Vec::new();
+    for n in 0..300 {
+        let memory = memory.clone();
+        let call = async move { memory.add("s", Role::User, &n.to_string(), None).await };
+        calls.push(begin(call).await);
+    }
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap() as usize, n + 1);
+    }
+    let stored = contents(&mut server.client().unwrap(), "session:s");
+    assert!(stored.into_iter().eq((0..300).map(|n| n.to_string())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_caller_gets_its_own_result() {
+    let server = server();
+    let memory = memory(&server).await;
+    let mut callers = JoinSet::new();
+    for caller in 0..64 {
+        let memory = memory.clone();
+        callers.spawn(async move {
+            let session = format!("s{caller}");
+            for n in 1..=20 {
+                let content = format!("{caller} {n}");
+                let length = memory.add(&session, Role::User, &content, None).await;
+                assert_eq!(length.unwrap(), n);
+                let last = memory.get(&session, Some(1)).await.unwrap();
+                assert_eq!(last[0].content, content);
+                let limit = [None, Some(3)][n as usize % 2];
+                let history = memory.history(&session, limit).await.unwrap();
+                assert_eq!(history.total, n);
+                assert!(memory.exists(&session).await.unwrap());
+            }
+            memory.clear(&session).await.unwrap();
+            assert_eq!(memory.count(&session).await.unwrap(), 0);
+        });
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_over_while_it_waits_is_not_sent() {
+    let memory = one_guest().await;
+    let begin = Instant::now();
+    let first = begin_get(&memory, "sleep 200", None).await;
+    let second = begin_get(&memory, "sleep 200", None).await;
+    let third = begin_add(&memory, "behave").await;
+    first.await.unwrap().unwrap();
+    for (call, text) in [
+        (
+            refusal(second.await.unwrap()),
+            "get \"sleep 200\": no answer within 300 ms, of which other calls took some",
+        ),
+        (
+            refusal(third.await.unwrap()),
+            "add to \"behave\": other calls took all of the time",
+        ),
+    ] {
+        assert_eq!(call, ("timeout", text.to_owned()));
+        let taken = begin.elapsed();
+        assert!(taken >= LIMIT && taken < LIMIT + SLACK, "{taken:?}");
+    }
+    // The instance had time for the second one, and has not seen the third.
+    assert_eq!(memory.count("behave").await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_write_whose_time_is_over_in_flight_is_not_known() {
+    let memory = one_guest().await;
+    let first = begin_get(&memory, "sleep 200", None).await;
+    let writes = [
+        begin_add(&memory, "sleep 200").await,
+        begin_add(&memory, "behave").await,
+    ];
+    first.await.unwrap().unwrap();
+    // It has come later, so its time is not over.
+    let later = begin_count(&memory, "behave").await;
+    for write in writes {
+        let (variant, text) = refusal(write.await.unwrap());
+        assert_eq!(variant, "outcome-unknown");
+        assert!(text.ends_with("no answer within 300 ms, of which other calls took some"));
+    }
+    assert_eq!(later.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test]
+async fn what_ends_an_instance_is_told_to_each_of_its_calls() {
+    let memory = one_guest().await;
+    for order in ["trap", "not-utf8", "omit"] {
+        let first = begin_count(&memory, "sleep 20").await;
+        let read = begin_count(&memory, "behave").await;
+        let ends = begin_get(&memory, order, Some(1)).await;
+        let write = begin_add(&memory, "behave").await;
+        first.await.unwrap().unwrap();
+        let errors = [
+            ("count \"behave\": ".to_owned(), read.await.unwrap().err()),
+            (format!("get {order:?}: "), ends.await.unwrap().err()),
+            ("add to \"behave\": ".to_owned(), write.await.unwrap().err()),
+        ];
+        for (begin, error) in errors {
+            let error = error.unwrap();
+            assert!(matches!(error, Error::Component { .. }), "{error:?}");
+            assert!(error.to_string().starts_with(&begin), "{error}");
+            println!("{error}");
+        }
+        assert_eq!(memory.count("behave").await.unwrap(), 1, "{order}");
+    }
+
+    let first = begin_count(&memory, "sleep 20").await;
+    let swapped = begin_count(&memory, "swap").await;
+    let beside = begin_count(&memory, "behave").await;
+    first.await.unwrap().unwrap();
+    let error = swapped.await.unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "count \"swap\": the result is not one of this operation"
+    );
+    beside.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_takes_the_memory_ends_each_call_by_what_it_does() {
+    let memory = guests().max_instances(1).max_memory(32 << 20);
+    let memory = memory.open().await.unwrap();
+    let first = begin_count(&memory, "sleep 20").await;
+    let read = begin_count(&memory, "behave").await;
+    let ends = begin_get(&memory, "grow", Some(1)).await;
+    let write = begin_add(&memory, "behave").await;
+    first.await.unwrap().unwrap();
+    assert_eq!(refusal(read.await.unwrap()).0, "limit-exceeded");
+    assert_eq!(refusal(ends.await.unwrap()).0, "limit-exceeded");
+    assert_eq!(refusal(write.await.unwrap()).0, "outcome-unknown");
+    assert_eq!(memory.count("behave").await.unwrap(), 1);
+
+    let own = [
+        operation("behave", Action::Clear),
+        operation("trap", Action::Count),
+    ];
+    let error = memory.pipeline(&own).await.unwrap_err();
+    assert!(matches!(error, Error::Component { .. }), "{error:?}");
+    let text = "pipeline of 2, first clear \"behave\": ";
+    assert!(error.to_string().starts_with(text), "{error}");
+    for (actions, expected) in [
+        ([Action::Count, Action::Exists], "timeout"),
+        ([Action::Count, Action::Clear], "outcome-unknown"),
+    ] {
+        let own = actions.map(|action| operation("sleep", action));
+        let (variant, text) = refusal(memory.pipeline(&own).await);
+        assert_eq!(variant, expected);
+        assert_eq!(
+            text,
+            "pipeline of 2, first count \"sleep\": the component was stopped after 300 ms"
+        );
+    }
+    assert_eq!(memory.pipeline(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_changes_nothing_for_the_others() {
+    let memory = one_guest().await;
+    let first = begin_count(&memory, "sleep 20").await;
+    let kept = begin_count(&memory, "together").await;
+    let waiting = begin_add(&memory, "trap").await;
+    let in_flight = begin_add(&memory, "sleep 50").await;
+    let behind = begin_count(&memory, "together").await;
+    // While it waits: it is not sent.
+    waiting.abort();
+    first.await.unwrap().unwrap();
+    sleep(Duration::from_millis(20)).await;
+    // In flight: the instance goes on.
+    in_flight.abort();
+    assert_eq!(kept.await.unwrap().unwrap(), 3);
+    assert_eq!(behind.await.unwrap().unwrap(), 3);
+    assert_eq!(memory.count("behave").await.unwrap(), 6);
+
+    // In a turn of its own, it takes its instance along, and those who wait have
+    // another one.
+    let own_turn = begin_count(&memory, "sleep").await;
+    let waiting = [
+        begin_count(&memory, "together").await,
+        begin_count(&memory, "behave").await,
+    ];
+    own_turn.abort();
+    for call in waiting {
+        assert_eq!(call.await.unwrap().unwrap(), 2);
+    }
+}
+
+/// Waits while others have so many turns.
+async fn patience(turns: u32) {
+    for _ in 0..turns {
+        yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giving_up_anywhere_loses_and_doubles_nothing() {
+    let server = server();
+    for instances in [1, 2] {
+        let memory = builder(server.port(), Options::default()).max_instances(instances);
+        let memory = memory.open().await.unwrap();
+        let mut callers = JoinSet::new();
+        for caller in 0..32_u64 {
+            let memory = memory.clone();
+            callers.spawn(async move {
+                let mut rng = Rng::with_seed(caller);
+                let session = format!("{instances} {caller}");
+                let mut sent = Vec::new();
+                for n in 0..60 {
+                    let content = format!("{caller} {n}");
+                    let call = memory.add(&session, Role::User, &content, None);
+                    let acknowledged = if rng.bool() {
+                        call.await.unwrap();
+                        true
+                    } else {
+                        let turns = rng.u32(..30);
+                        select! {
+                            length = call => length.map(|_| true).unwrap(),
+                            () = patience(turns) => false,
+                        }
+                    };
+                    sent.push((content, acknowledged));
+                }
+                (session, sent)
+            });
+        }
+        let mut redis = server.client().unwrap();
+        let (mut acknowledged, mut given_up) = (0, 0);
+        let mut all = Vec::new();
+        while let Some(caller) = callers.join_next().await {
+            all.push(caller.unwrap());
+        }
+        // What was in flight when its caller gave up comes to its end before this.
+        memory.count("s").await.unwrap();
+        for (session, sent) in all {
+            let stored = contents(&mut redis, &format!("session:{session}"));
+            let once: HashSet<&String> = stored.iter().collect();
+            assert_eq!(once.len(), stored.len(), "{session}: {stored:?}");
+            for (content, was_acknowledged) in &sent {
+                assert!(
+                    !was_acknowledged || once.contains(content),
+                    "{content} is lost"
+                );
+                acknowledged += usize::from(*was_acknowledged);
+                given_up += usize::from(!was_acknowledged);
+            }
+            assert!(
+                stored
+                    .iter()
+                    .all(|content| sent.iter().any(|(own, _)| own == content))
+            );
+        }
+        println!(
+            "{instances} instances: {acknowledged} acknowledged, {given_up} given up; \
+             lost 0, duplicated 0, misdelivered 0"
+        );
+        assert!(acknowledged > 500 && given_up > 100);
+    }
+}
+
+#[tokio::test]
+async fn giving_up_all_calls_and_the_memory_closes_the_connections() {
+    let server = server();
+    let proxy = Proxy::start(server.address());
+    let memory = builder(proxy.port(), Options::default())
+        .open()
+        .await
+        .unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let memory = memory.clone();
+        calls.spawn(async move { memory.count("s").await.unwrap() });
+    }
+    yield_now().await;
+    calls.shutdown().await;
+    drop(memory);
+    let begin = Instant::now();
+    while proxy.connections() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn in_memory_is_one_instance_however_many_call() {
+    let options = Options {
+        provider: Some(Provider::InMemory),
+        operation_timeout: Some((LIMIT - GRACE).as_millis() as u32),
+        ..Options::default()
+    };
+    let builder = || {
+        let builder = SessionMemory::builder().environment([]);
+        builder.options(options.clone()).max_instances(4)
+    };
+    let memory = builder().open().await.unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let memory = memory.clone();
+        calls.spawn(async move { memory.add("s", Role::User, "x", None).await.unwrap() });
+    }
+    let lengths: HashSet<u32> = calls.join_all().await.into_iter().collect();
+    assert_eq!(lengths, (1..=100).collect());
+
+    // When that one is lost, those who wait are told, and all who come later.
+    let memory = builder().component_bytes(guest()).open().await.unwrap();
+    let first = begin_count(&memory, "sleep").await;
+    let waiting = begin_count(&memory, "behave").await;
+    first.abort();
+    for call in [waiting.await.unwrap(), memory.count("behave").await] {
+        let (variant, text) = refusal(call);
+        assert_eq!(variant, "unavailable");
+        assert!(text.contains("the sessions are gone"), "{text}");
+    }
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_leaves_no_call_without_an_answer() {
+    let new = || {
+        let mut runtime = runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap()
+    };
+    let (one, other) = (new(), new());
+    let memory = one.block_on(one_guest());
+    // The first call and the first in line are those of the runtime that goes.
+    one.block_on(async {
+        begin_count(&memory, "sleep").await;
+        begin_count(&memory, "behave").await;
+    });
+    let waiting = other.block_on(begin_count(&memory, "behave"));
+    drop(one);
+    let answer = other.block_on(waiting).unwrap();
+    if answer.is_err() {
+        let text = "count \"behave\": the task that served the calls that wait was ended";
+        assert_eq!(refusal(answer), ("unavailable", text.to_owned()));
+    }
+    other.block_on(memory.count("behave")).unwrap();
+}
+
+#[tokio::test]
+async fn a_prepared_memory_is_opened_as_often_as_wanted() {
+    let server = server();
+    let proxy = Proxy::start(server.address());
+    let options = Options {
+        connect: Some(Connect::AtFirstOperation),
+        ..Options::default()
+    };
+    let prepared = builder(proxy.port(), options).prepare().unwrap();
+    let one = prepared.open().await.unwrap();
+    let two = prepared.open().await.unwrap();
+    assert_eq!(proxy.connections(), 0);
+    assert_eq!(one.add("s", Role::User, "x", None).await.unwrap(), 1);
+    assert_eq!(two.count("s").await.unwrap(), 1);
+    assert_eq!(proxy.connections(), 2);
+
+    let prepared = builder(proxy.port(), Options::default()).prepare().unwrap();
+    let _three = prepared.open().await.unwrap();
+    assert_eq!(proxy.connections(), 3);
+}
