@@ -26,6 +26,7 @@ pub struct Builder {
     network: Option<NetworkPolicy>,
     max_memory: usize,
     limits: Limits,
+    preallocated: Option<u32>,
     cache: bool,
 }
 
@@ -54,6 +55,7 @@ impl fmt::Debug for Builder {
             .field("network", &self.network)
             .field("max_memory", &self.max_memory)
             .field("limits", &self.limits)
+            .field("preallocated", &self.preallocated)
             .field("cache", &self.cache)
             .finish_non_exhaustive()
     }
@@ -71,6 +73,7 @@ impl Default for Builder {
                 instances: 2,
                 waiting: 1024,
             },
+            preallocated: None,
             cache: true,
         }
     }
@@ -123,6 +126,19 @@ impl Builder {
     #[must_use]
     pub fn max_waiting(mut self, calls: usize) -> Builder {
         self.limits.waiting = calls;
+        self
+    }
+
+    /// Makes room beforehand for so many instances, of all memories that are opened
+    /// from this builder; default: room is made for each instance when it is made.
+    ///
+    /// For functions at the edge that each open a memory of their own: a new
+    /// instance takes about two thirds of the time. The price is 10 µs and more than
+    /// 4 GiB of address space for each when the builder is prepared, and that there
+    /// cannot be one instance more: that ends with [`Error::Component`].
+    #[must_use]
+    pub fn preallocate(mut self, instances: u32) -> Builder {
+        self.preallocated = Some(instances);
         self
     }
 
@@ -192,7 +208,7 @@ impl Builder {
                 })?
                 .into(),
         };
-        let (engine, pre) = engine::load(&component, self.cache)?;
+        let (engine, pre) = engine::load(&component, self.cache, self.preallocated)?;
         let limit = |milliseconds: u32| Duration::from_millis(milliseconds.into()) + GRACE;
         let template = Template {
             engine,

@@ -7,20 +7,29 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Component;
-use wasmtime::{Cache, CacheConfig, Config, Engine, EngineWeak};
+use wasmtime::{Cache, CacheConfig, Config, Engine, EngineWeak, PoolingAllocationConfig};
 
 use crate::bindings::ProviderPre;
 use crate::error::Error;
 use crate::store::{self, State};
 
 /// Compiles a component, or finds it compiled in the cache, and links it.
+/// `preallocated` is how many instances there is room for from the beginning.
 ///
 /// # Errors
 ///
 /// [`Error::Component`] if it is no component, or not one that exports the memory
 /// interfaces and imports no more than is granted.
-pub(crate) fn load(component: &[u8], cache: bool) -> Result<(Engine, ProviderPre<State>), Error> {
-    let engine = shared(cache).map_err(Error::component("start the runtime"))?;
+pub(crate) fn load(
+    component: &[u8],
+    cache: bool,
+    preallocated: Option<u32>,
+) -> Result<(Engine, ProviderPre<State>), Error> {
+    let engine = match preallocated {
+        None => shared(cache),
+        Some(instances) => start(config(cache).allocation_strategy(preallocation(instances))),
+    };
+    let engine = engine.map_err(Error::component("start the runtime"))?;
     let component = Component::from_binary(&engine, component)
         .map_err(Error::component("compile the component"))?;
     let linker = store::linker(&engine).map_err(Error::component("link the component"))?;
@@ -60,6 +69,18 @@ fn config(cache: bool) -> Config {
         config.cache(compilation_cache());
     }
     config
+}
+
+/// Room for components of one module, as large as the limits of a store allow.
+fn preallocation(instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(store::CORE_INSTANCES))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(store::CORE_INSTANCES))
+        .total_stacks(instances)
+        .table_elements(store::MAX_TABLE_ELEMENTS);
+    pool
 }
 
 /// A cache in the user's cache folder; none where there is no such folder or it

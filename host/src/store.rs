@@ -103,7 +103,7 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
     let limits = StoreLimitsBuilder::new()
         .memory_size(grants.max_memory)
         .memories(1)
-        .table_elements(10_000)
+        .table_elements(MAX_TABLE_ELEMENTS)
         .tables(MAX_TABLES)
         .instances(MAX_INSTANCES)
         .build();
@@ -173,9 +173,13 @@ const MAX_HANDLES: usize = 200;
 /// which is what the runtime allows, can take longer than [`crate::GRACE`].
 const MAX_RANDOM: u64 = 4096;
 
-/// A component of one module has three: its own, and two that wire its imports.
+/// Core instances of a component of one module: its own, and two that wire its
+/// imports.
+pub(crate) const CORE_INSTANCES: u32 = 3;
+
 const MAX_INSTANCES: usize = 10;
 const MAX_TABLES: usize = 10;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

@@ -596,3 +596,18 @@ async fn a_prepared_memory_is_opened_as_often_as_wanted() {
     let _three = prepared.open().await.unwrap();
     assert_eq!(proxy.connections(), 3);
 }
+
+#[tokio::test]
+async fn there_are_as_many_instances_as_were_preallocated() {
+    let prepared = guests().preallocate(2).prepare().unwrap();
+    for _ in 0..3 {
+        let one = prepared.open().await.unwrap();
+        let _two = prepared.open().await.unwrap();
+        let error = prepared.open().await.unwrap_err();
+        assert!(matches!(error, Error::Component { .. }), "{error:?}");
+        println!("{error}");
+        // What ends makes room.
+        assert!(one.get("trap", None).await.is_err());
+        assert_eq!(one.count("behave").await.unwrap(), 1);
+    }
+}
