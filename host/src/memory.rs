@@ -163,7 +163,7 @@ impl SessionMemory {
 
     /// Several operations, of any sessions, in one round trip: for each its own
     /// result, in the order given. They share one deadline, and together are no
-    /// atomic unit. No calls of others go out with them.
+    /// atomic unit.
     ///
     /// # Errors
     ///

@@ -143,10 +143,7 @@ impl Pool {
     /// once, and share what replies may have together: nobody is to wait for the
     /// long history that someone else reads.
     fn may_share(&self, operations: &[Operation]) -> bool {
-        let [operation] = operations else {
-            return false;
-        };
-        match operation.action {
+        operations.iter().all(|operation| match operation.action {
             Action::Get(limit) | Action::History(limit) => {
                 // An append that must not be sent twice is not known to have been
                 // applied when a reply before it finds no room.
@@ -154,7 +151,7 @@ impl Pool {
                     && self.template.delivery == Delivery::ExactlyOnce
             }
             _ => true,
-        }
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -211,14 +208,20 @@ impl State {
             return Vec::new();
         };
         let mut bytes = first.bytes();
+        let mut operations = first.operations.len();
         let alone = first.alone;
         let mut batch = vec![first];
-        while !alone && batch.len() < BATCH_OPERATIONS {
-            let fits = |next: &mut Waiting| !next.alone && bytes + next.bytes() <= BATCH_BYTES;
+        while !alone {
+            let fits = |next: &mut Waiting| {
+                !next.alone
+                    && operations + next.operations.len() <= BATCH_OPERATIONS
+                    && bytes + next.bytes() <= BATCH_BYTES
+            };
             let Some(next) = self.line.pop_front_if(fits) else {
                 break;
             };
             bytes += next.bytes();
+            operations += next.operations.len();
             batch.push(next);
         }
         batch
@@ -352,9 +355,9 @@ fn abandoned() -> MemoryError {
     MemoryError::Unavailable("the task that served the calls that wait was ended".to_owned())
 }
 
-/// Operations of a pipeline.
+/// Operations in a pipeline of more than one call.
 const BATCH_OPERATIONS: usize = 128;
-/// Bytes of sessions and messages in a pipeline of more than one call.
+/// Bytes of sessions and messages in it.
 const BATCH_BYTES: usize = 256 << 10;
 /// Messages of a read that goes out together with other calls.
 const SHORT_READ: u32 = 100;
