@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,10 +53,41 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBu
              or `rustup target add {TARGET}`"
         ));
     }
-    Ok(target_dir
-        .join(TARGET)
-        .join(PROFILE)
-        .join(package.replace('-', "_") + ".wasm"))
+    let name = package.replace('-', "_") + ".wasm";
+    let built = target_dir.join(TARGET).join(PROFILE).join(&name);
+    let shipped = target_dir.join(&name);
+    fs::read(&built)
+        .and_then(|component| fs::write(&shipped, without_names(&component)))
+        .map_err(|error| format!("{}: {error}", shipped.display()))?;
+    Ok(shipped)
+}
+
+/// A component without the section that names its parts for debuggers, which the
+/// linker writes and the compiler's `strip` does not reach.
+fn without_names(component: &[u8]) -> Vec<u8> {
+    // A section is a byte that says of what kind it is, its length in LEB128, and its
+    // contents; those of a custom one (0) begin with the length of its name, and it.
+    const CUSTOM: u8 = 0;
+    const NAME: &[u8] = b"\x0ecomponent-name";
+    let (header, mut rest) = component.split_at(component.len().min(8));
+    let mut kept = header.to_vec();
+    while let Some((&kind, after)) = rest.split_first() {
+        let digits = after.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+        let length = after
+            .iter()
+            .take(digits)
+            .rev()
+            .fold(0_usize, |length, byte| {
+                length << 7 | usize::from(byte & 0x7f)
+            });
+        let end = rest.len().min(1 + digits + length);
+        let (section, next) = rest.split_at(end);
+        if kind != CUSTOM || !section[section.len().min(1 + digits)..].starts_with(NAME) {
+            kept.extend_from_slice(section);
+        }
+        rest = next;
+    }
+    kept
 }
 
 /// In the workspace's Cargo.toml.
@@ -82,4 +114,22 @@ fn flags(checkout: &Path) -> OsString {
 fn cargo_home() -> Option<PathBuf> {
     let home = || Some(env::home_dir()?.join(".cargo"));
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_left_out_and_nothing_else_is() {
+        const HEADER: &[u8] = b"\0asm\x0d\0\x01\0";
+        let names = b"\0\x92\x00\x0ecomponent-name\x01\x02\x03";
+        let other = b"\0\x08\x04kindabc";
+        let module = [&b"\x01\x80\x02"[..], &[0; 256]].concat();
+        let component = [HEADER, &module, names, other].concat();
+        let expected = [HEADER, &module, &other[..]].concat();
+        assert_eq!(without_names(&component), expected);
+        assert_eq!(without_names(&expected), expected);
+        assert_eq!(without_names(b"\0a"), b"\0a");
+    }
 }
