@@ -10,6 +10,7 @@ use core::cell::{RefCell, RefMut};
 
 use crate::in_memory::Sessions;
 use crate::random::Ids;
+use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
 
 wit_bindgen::generate!({
     world: "provider",
@@ -43,7 +44,7 @@ static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
 static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
 
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();
 
 // memcpy, memcmp and their like.
 #[link(name = "c")]
