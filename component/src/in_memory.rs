@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::error::Error;
-use crate::message::{Message, NewMessage};
+use crate::message::NewMessage;
 use crate::operation::{Action, History, Operation, Outcome};
 use crate::options::{Settings, TtlPolicy};
 use crate::session::{Stamp, elements, newest};
@@ -146,8 +146,9 @@ impl Sessions {
                 settings.max_reply_bytes
             )));
         }
-        let (messages, skipped): (Vec<Message>, u32) =
-            newest(session.elements.iter().rev().map(Vec::as_slice), limit);
+        let newest_first = session.elements.iter().rev();
+        let (messages, skipped) =
+            newest(newest_first.map(|element| Ok(element.as_slice())), limit)?;
         Ok(History {
             messages,
             total: session.elements.len() as u32,

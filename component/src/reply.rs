@@ -196,8 +196,19 @@ impl ReplyReader {
         Ok(())
     }
 
+    /// Makes room for so many bytes, and for those that the elements to come will
+    /// take, if they are like those that are here: for as many as are here at the
+    /// most, since it is only said that they will come.
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
-        self.buffer.try_reserve(bytes).map_err(|_| {
+        let here = self.buffer.len();
+        if bytes <= self.buffer.capacity() - here {
+            return Ok(());
+        }
+        let to_come: usize = self.missing[1..=self.depth].iter().sum();
+        let complete = self.elements.saturating_sub(to_come).max(1);
+        let expected = (self.scanned / complete).saturating_mul(to_come);
+        let more = expected.clamp(here / 4, here).max(bytes);
+        self.buffer.try_reserve_exact(more).map_err(|_| {
             Error::LimitExceeded("the reply is larger than the memory that is left".to_owned())
         })
     }

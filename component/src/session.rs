@@ -486,15 +486,13 @@ impl Window {
     /// The messages, and how many entries were passed over; none if unreadable
     /// entries took the place of messages, and the window is larger now.
     fn range(&mut self, entries: Reply<'_>) -> Result<Option<(Vec<Message>, u32)>, Error> {
-        let entries: Vec<&[u8]> = entries
-            .array()?
-            .map(Reply::bulk_string)
-            .collect::<Result<_, _>>()?;
-        let (messages, skipped) = newest(entries.iter().rev().copied(), self.limit);
+        let entries = entries.array()?;
+        let count = entries.len();
+        let (messages, skipped) = newest(entries.rev().map(Reply::bulk_string), self.limit)?;
         let wanted = self.limit.map_or(0, |limit| limit as usize);
         if messages.len() < wanted
             && let Some(window) = self.entries
-            && entries.len() >= window as usize
+            && count >= window as usize
         {
             self.entries = window.checked_mul(2);
             return Ok(None);
@@ -543,24 +541,28 @@ fn history_read(replies: Replies<'_>, window: &mut Window) -> Result<Option<Hist
 /// The last `limit` messages among `entries`, which are given newest first, in
 /// the order in which they were written; with the number of entries passed over
 /// until then.
+///
+/// # Errors
+///
+/// That of the first entry that is one.
 pub fn newest<'a>(
-    entries: impl Iterator<Item = &'a [u8]>,
+    entries: impl ExactSizeIterator<Item = Result<&'a [u8], Error>>,
     limit: Option<u32>,
-) -> (Vec<Message>, u32) {
-    let mut messages = Vec::new();
-    let mut skipped = 0;
+) -> Result<(Vec<Message>, u32), Error> {
     let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+    let mut messages = Vec::with_capacity(entries.len().min(limit));
+    let mut skipped = 0;
     for entry in entries {
         if messages.len() == limit {
             break;
         }
-        match Message::decode(entry) {
+        match Message::decode(entry?) {
             Some(message) => messages.push(message),
             None => skipped += 1,
         }
     }
     messages.reverse();
-    (messages, skipped)
+    Ok((messages, skipped))
 }
 
 /// The index of the entry that so many entries from the end begin with.
