@@ -207,24 +207,25 @@ impl State {
         let Some(first) = self.line.pop_front() else {
             return Vec::new();
         };
+        if first.alone {
+            return vec![first];
+        }
         let mut bytes = first.bytes();
         let mut operations = first.operations.len();
-        let alone = first.alone;
         let mut batch = vec![first];
-        while !alone {
+        loop {
             let fits = |next: &mut Waiting| {
                 !next.alone
                     && operations + next.operations.len() <= BATCH_OPERATIONS
                     && bytes + next.bytes() <= BATCH_BYTES
             };
             let Some(next) = self.line.pop_front_if(fits) else {
-                break;
+                return batch;
             };
             bytes += next.bytes();
             operations += next.operations.len();
             batch.push(next);
         }
-        batch
     }
 }
 
