@@ -64,6 +64,7 @@ fn it_has_the_same_bytes_from_another_folder() {
     for entry in [
         "Cargo.lock",
         "Cargo.toml",
+        "bench",
         "component",
         "host",
         "rust-toolchain.toml",

@@ -195,7 +195,7 @@ impl Bench {
         let carried_out = self.proxy.carried_out();
         self.proxy.break_next(fault);
         let result = operation.run(&self.memory, &session).await;
-        self.proxy.settle();
+        self.proxy.settle().await;
         self.proxy.break_nothing();
         if self.proxy.carried_out() == carried_out {
             assert!(result.unwrap(), "{case}");

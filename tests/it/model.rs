@@ -55,7 +55,7 @@ async fn run(rng: &mut Rng, delivery: Delivery) {
         let after = operation.applied_to(&before);
         let result = operation.run(client, session, &before).await;
         proxy.break_nothing();
-        proxy.settle();
+        proxy.settle().await;
         let stored = contents_with_ttl(&mut redis, session, &case);
         match result {
             Ok(right) => {

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use session_memory_host::{
     Action, Connect, Delivery, Error, MemoryError, Message, NewMessage, Operation, Options,

@@ -63,7 +63,7 @@ async fn a_minute_of_load_under_faults() {
         figures.add(&client.figures);
         sent.extend(client.sent);
     }
-    proxy.settle();
+    proxy.settle().await;
 
     let mut redis = server.client().unwrap();
     let mut stored: HashMap<String, Vec<String>> = HashMap::new();

@@ -13,9 +13,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use tokio::task::yield_now;
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,9 +180,14 @@ impl Proxy {
     }
 
     /// Waits until every fault has come to its end: what is cut is closed, what is
-    /// slow or late has arrived, and what waits for an answer has been given up.
-    pub fn settle(&self) {
+    /// slow or late has arrived, and what waits for an answer has been given up. The
+    /// runtime may have work to do until then.
+    pub async fn settle(&self) {
+        let begin = Instant::now();
         while self.shared.unsettled.load(SeqCst) > 0 {
+            let waited = begin.elapsed();
+            assert!(waited < Duration::from_secs(30), "a fault has no end");
+            yield_now().await;
             thread::sleep(Duration::from_micros(50));
         }
     }
