@@ -156,3 +156,29 @@ async fn a_list_that_python_wrote_is_read() {
     memory.add("s", Role::User, "ours", None).await.unwrap();
     assert_eq!(elements(&server, "session:s")[..6], BY_PYTHON);
 }
+
+/// The component's stack is small, and the depth of an element somebody else's choice.
+#[tokio::test]
+async fn nesting_of_any_depth_takes_no_more_than_the_stack() {
+    let server = server();
+    let memory = memory(&server).await;
+    for depth in [100, 127, 128, 129, 100_000] {
+        for (key, readable) in [("content", false), ("metadata", true), ("other", true)] {
+            let nested = format!(
+                r#"{}"d"{}"#,
+                r#"{"content":"#.repeat(depth),
+                "}".repeat(depth)
+            );
+            let element = format!(r#"{{"role":"user","content":"c","{key}":{nested}}}"#);
+            redis(&server, &["DEL", "session:deep"]);
+            redis(&server, &["RPUSH", "session:deep", &element]);
+            let history = memory.history("deep", None).await.unwrap();
+            assert_eq!(
+                history.messages.len(),
+                usize::from(readable),
+                "{key} {depth}"
+            );
+            assert_eq!(history.skipped, u32::from(!readable), "{key} {depth}");
+        }
+    }
+}

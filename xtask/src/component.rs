@@ -94,9 +94,11 @@ fn without_names(component: &[u8]) -> Vec<u8> {
 const PROFILE: &str = "component";
 
 /// Compiler flags. Nothing loads a component at another address, so addresses are
-/// constants; and the sources have paths that are the same everywhere.
+/// constants; the stack is a quarter of the usual megabyte, since nothing recurses
+/// deeper than serde_json's 128 levels; and the sources have paths that are the same
+/// everywhere.
 fn flags(checkout: &Path) -> OsString {
-    let mut flags = OsString::from("-Crelocation-model=static");
+    let mut flags = OsString::from("-Crelocation-model=static\u{1f}-Clink-arg=-zstack-size=262144");
     let mut remap = |from: &Path, to: &str| {
         flags.push("\u{1f}--remap-path-prefix=");
         flags.push(from);
