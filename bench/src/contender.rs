@@ -133,7 +133,7 @@ impl Contenders {
         let slot = Slot {
             operation: Operation::Add,
             session: "write-first".to_owned(),
-            content: 1,
+            content: 100,
             last: 1,
             callers: 1,
             warm_up: 0,

@@ -231,6 +231,9 @@ impl Caller {
 
     async fn operate<C: Client>(&mut self, client: &mut C) -> Result<()> {
         self.operations += 1;
+        // No two messages of a conversation are the same.
+        self.content
+            .replace_range(..NUMBER, &number(self.operations));
         let Slot {
             operation, last, ..
         } = self.slot;
@@ -258,13 +261,25 @@ impl Caller {
     }
 }
 
-/// What a person or a model might write: prose in lines, and now and then quotation
-/// marks, which JSON escapes. All of it is ASCII.
+/// Digits with which a content begins.
+pub const NUMBER: usize = 8;
+
+/// The number of a message, as its content begins with it.
+pub fn number(message: usize) -> String {
+    format!("{:0NUMBER$}", message % 10_usize.pow(NUMBER as u32))
+}
+
+/// What a person or a model might write: a number, prose in lines, and now and then
+/// quotation marks, which JSON escapes. All of it is ASCII.
 pub fn content(bytes: usize) -> String {
     const TEXT: &str = "Retrieval-augmented generation looks up what is known first, and answers \
                         then.\nAn answer is \"grounded\" if it keeps to what was found, and says \
                         where that is from.\n";
-    TEXT.chars().cycle().take(bytes).collect()
+    number(0)
+        .chars()
+        .chain(TEXT.chars().cycle())
+        .take(bytes)
+        .collect()
 }
 
 /// CPU time that this process has used.

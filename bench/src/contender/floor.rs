@@ -11,7 +11,7 @@ use session_memory_host::{Action, Delivery, NewMessage, Operation, Options, Role
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::slot::{Client, Result, Session};
+use crate::slot::{Client, NUMBER, Result, Session, number};
 
 /// A connection, and the request that it sends again and again.
 pub struct Floor {
@@ -110,9 +110,10 @@ impl Client for Floor {
 }
 
 fn add(content: &str) -> Action {
+    let content = number(0) + &content[NUMBER..];
     Action::Add(NewMessage {
         role: Role::User,
-        content: content.to_owned(),
+        content,
         metadata: None,
     })
 }
@@ -134,8 +135,8 @@ struct Prebuilt {
     session: String,
     bytes: Vec<u8>,
     replies: usize,
-    /// Where the id ends, if there is one.
-    id_end: Option<usize>,
+    /// Where numbers end that are counted up: that of the content, and the id.
+    numbers: Vec<usize>,
 }
 
 impl Prebuilt {
@@ -153,33 +154,40 @@ impl Prebuilt {
         let mut commands = Commands::default();
         Pipeline::new(operations, settings, stamp).request(&mut commands);
         let bytes = commands.bytes().to_vec();
-        let id_end = bytes
-            .windows(ID.len())
-            .position(|window| window == ID.as_bytes())
-            .map(|start| start + ID.len());
+        let end_of = |text: &str| {
+            let text = text.as_bytes();
+            let mut windows = bytes.windows(text.len());
+            windows
+                .position(|window| window == text)
+                .map(|start| start + text.len())
+        };
+        let content = format!("\"content\":\"{}", number(0));
+        let numbers = [end_of(&content), end_of(ID)]
+            .into_iter()
+            .flatten()
+            .collect();
         Prebuilt {
             work: Some(work),
             session: session.id.clone(),
             bytes,
             replies: commands.count(),
-            id_end,
+            numbers,
         }
     }
 
-    /// Gives the message another id: the script would find it among the last ones
+    /// Makes it another message: the script would find it among the last ones
     /// otherwise, and not add it.
     fn count_up(&mut self) {
-        let Some(end) = self.id_end else {
-            return;
-        };
-        for digit in self.bytes[..end].iter_mut().rev() {
-            match digit {
-                b'0'..=b'8' => {
-                    *digit += 1;
-                    return;
+        for end in &self.numbers {
+            for digit in self.bytes[..*end].iter_mut().rev() {
+                match digit {
+                    b'0'..=b'8' => {
+                        *digit += 1;
+                        break;
+                    }
+                    b'9' => *digit = b'0',
+                    _ => break,
                 }
-                b'9' => *digit = b'0',
-                _ => return,
             }
         }
     }
@@ -277,10 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn every_request_has_its_own_id() {
+    fn every_message_has_its_own_number() {
         let mut prebuilt = Prebuilt {
             bytes: b"...-0098 ...".to_vec(),
-            id_end: Some(8),
+            numbers: vec![8],
             ..Prebuilt::default()
         };
         prebuilt.count_up();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use session_memory_host::{
     Action, Builder, Connect, Delivery, NewMessage, Operation, Options, Outcome, Role,
-    SessionMemory,
+    SessionMemory, SessionMemoryPre,
 };
 
 use super::TIMEOUT;
@@ -12,9 +12,9 @@ use crate::slot::{Client, Result, Session};
 
 /// A program that keeps its sessions with Session Memory.
 pub struct Ours {
-    address: SocketAddr,
-    delivery: Delivery,
     memory: SessionMemory,
+    /// What a fresh one is opened from.
+    prepared: SessionMemoryPre,
 }
 
 impl Ours {
@@ -24,10 +24,12 @@ impl Ours {
     ///
     /// The library's.
     pub async fn open(address: SocketAddr, delivery: Delivery) -> Result<Ours> {
+        let prepared = builder(address, delivery, Connect::WithFirstOperation)
+            .preallocate(8)
+            .prepare()?;
         Ok(Ours {
-            address,
-            delivery,
             memory: builder(address, delivery, Connect::AtOpen).open().await?,
+            prepared,
         })
     }
 }
@@ -47,19 +49,16 @@ pub fn builder(address: SocketAddr, delivery: Delivery, connect: Connect) -> Bui
 impl Client for Ours {
     async fn share(&self) -> Result<Ours> {
         Ok(Ours {
-            address: self.address,
-            delivery: self.delivery,
             memory: self.memory.clone(),
+            prepared: self.prepared.clone(),
         })
     }
 
+    /// A new instance, whose first operation connects.
     async fn fresh(&self) -> Result<Ours> {
         Ok(Ours {
-            address: self.address,
-            delivery: self.delivery,
-            memory: builder(self.address, self.delivery, Connect::WithFirstOperation)
-                .open()
-                .await?,
+            memory: self.prepared.open().await?,
+            prepared: self.prepared.clone(),
         })
     }
 
