@@ -310,8 +310,6 @@ impl From<History> for types::History {
 }
 
 impl From<Error> for types::Error {
-    // Once, and not in each operation: it takes half a kilobyte.
-    #[inline(never)]
     fn from(error: Error) -> types::Error {
         match error {
             Error::InvalidArgument(text) => types::Error::InvalidArgument(text),
