@@ -11,11 +11,13 @@
 //!   stats         medians, spreads
 //! cost            memory, allocations, size, start
 //!   allocations   the allocator that counts them
+//! awake           cores that do not fall asleep in between
 //! targets         what is to be reached
 //! report, plot    what is shown of it
 //! ```
 
 mod allocations;
+mod awake;
 mod contender;
 mod cost;
 mod element;
@@ -35,6 +37,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser};
 
+use awake::Awake;
 use contender::{Contenders, Worker};
 use report::Report;
 use rounds::{Effort, Work};
@@ -47,6 +50,8 @@ use slot::{Operation, Result};
 enum Cli {
     /// Measures, and writes the report.
     Run(Run),
+    /// Spins until standard input ends.
+    Spin,
     /// Prints by how many bytes this process grows when it reads a session.
     Growth {
         contender: String,
@@ -82,6 +87,10 @@ struct Run {
 fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Run(run) => bench(&run),
+        Cli::Spin => {
+            awake::spin();
+            Ok(())
+        }
         Cli::Growth {
             contender,
             address,
@@ -99,6 +108,7 @@ fn main() -> ExitCode {
 
 fn bench(run: &Run) -> Result<()> {
     let begin = Instant::now();
+    let _awake = Awake::keep()?;
     let mut left_out = Vec::new();
     let mut redis = Redis::connect(run.address)?;
     let mut contenders = open(run, &mut left_out)?;
