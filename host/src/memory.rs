@@ -18,7 +18,7 @@ use crate::pool::Pool;
 /// It has one instance of the component, and with it one connection, and up to
 /// [`Builder::max_instances`] when calls come at the same time. Calls that find all
 /// of them at work wait, first come, first served, and go out together: up to 128
-/// calls and 256 KiB as one [pipeline](SessionMemory::pipeline), each with its own
+/// operations and 256 KiB as one [pipeline](SessionMemory::pipeline), each with its own
 /// result. Only reads without a limit, or of more than 100 messages, go alone; and
 /// all reads of messages where delivery is at most once. A call that finds an
 /// instance idle waits for nothing.
