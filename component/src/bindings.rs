@@ -1,29 +1,27 @@
 //! What the component model and the target need: the generated bindings, the
-//! allocator, the panic handler. All unsafe code is here.
+//! allocator, the panic handler. All unsafe code is here and in [`crate::abi`].
 
 #![allow(unsafe_code, reason = "generated code, and the ABI that it relies on")]
 #![allow(missing_docs, reason = "wit/ documents the contract")]
 
 use alloc::alloc::{alloc, realloc};
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::cell::{RefCell, RefMut};
+use core::mem::MaybeUninit;
+use core::ptr::null_mut;
 
 use crate::in_memory::Sessions;
 use crate::random::Ids;
 use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
+use wasi::io::error::Error;
+use wasi::io::streams::{InputStream, StreamError};
 
 wit_bindgen::generate!({
     world: "provider",
     path: "../wit",
     generate_all,
 });
-
-export!(Component with_types_in self);
-
-pub use exports::edge::session_memory as contract;
-
-/// The implementation of the exports, in [`crate::export`].
-pub struct Component;
 
 /// The sessions of the `in-memory` provider, which all clients share.
 pub fn sessions() -> RefMut<'static, Sessions> {
@@ -55,6 +53,64 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     core::arch::wasm32::unreachable()
 }
 
+/// Reads from a stream into a buffer, which has room for `size` bytes more; answers
+/// how many came. The generated binding puts them into a place of their own.
+///
+/// # Errors
+///
+/// That of `input-stream.read`.
+pub fn read(stream: &InputStream, size: usize, buffer: &mut Vec<u8>) -> Result<usize, StreamError> {
+    let room = buffer.spare_capacity_mut();
+    assert!(size <= room.len());
+    LANDING.0.replace(room.as_mut_ptr().cast());
+    let mut result = MaybeUninit::uninit();
+    // SAFETY: the host gives no more than it is asked for, and puts it where it is told
+    // to by `cabi_realloc`; then it writes the result.
+    let result = unsafe {
+        read_stream(stream.handle(), size as u64, result.as_mut_ptr());
+        result.assume_init()
+    };
+    LANDING.0.replace(null_mut());
+    match result {
+        ReadResult::Ok { length, .. } => {
+            // SAFETY: so many bytes were written there.
+            unsafe { buffer.set_len(buffer.len() + length) };
+            Ok(length)
+        }
+        ReadResult::Err(ReadError::LastOperationFailed(error)) => {
+            // SAFETY: the host has just handed it over.
+            let error = unsafe { Error::from_handle(error) };
+            Err(StreamError::LastOperationFailed(error))
+        }
+        ReadResult::Err(ReadError::Closed) => Err(StreamError::Closed),
+    }
+}
+
+#[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+unsafe extern "C" {
+    #[link_name = "[method]input-stream.read"]
+    fn read_stream(stream: u32, size: u64, result: *mut ReadResult);
+}
+
+/// `result<list<u8>, stream-error>`, as it lies in memory.
+#[allow(dead_code, reason = "the host makes it")]
+#[repr(C, u8)]
+enum ReadResult {
+    Ok { _start: *mut u8, length: usize },
+    Err(ReadError),
+}
+
+/// `stream-error`.
+#[allow(dead_code, reason = "the host makes it")]
+#[repr(C, u8)]
+enum ReadError {
+    LastOperationFailed(u32),
+    Closed,
+}
+
+/// Where the next value that the host hands over is to lie; null is anywhere.
+static LANDING: Shared<*mut u8> = Shared(RefCell::new(null_mut()));
+
 /// Where the host puts values that it hands over. Without std there is none but
 /// this one.
 ///
@@ -70,6 +126,10 @@ unsafe extern "C" fn cabi_realloc(
 ) -> *mut u8 {
     if new_size == 0 {
         return core::ptr::without_provenance_mut(align);
+    }
+    let landing = LANDING.0.replace(null_mut());
+    if !landing.is_null() {
+        return landing;
     }
     // SAFETY: sizes and alignment are those of the canonical ABI.
     let new = unsafe {

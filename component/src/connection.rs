@@ -100,12 +100,16 @@ impl Connection {
             if !more_is_there && self.socket.wait(to_write, deadline).is_err() {
                 return End::Timeout(deadline.milliseconds);
             }
-            let Ok(bytes) = self.socket.read(size) else {
+            let buffer = match reader.room(size) {
+                Ok(buffer) => buffer,
+                Err(error) => return End::Unfit(error),
+            };
+            let Ok(read) = self.socket.read(size, buffer) else {
                 return End::Closed;
             };
-            more_is_there = bytes.len() == size;
+            more_is_there = read == size;
             let wanted = if more_is_there { 2 * size } else { size };
-            match reader.push(bytes) {
+            match reader.scan() {
                 Ok(Progress::Complete) => return End::Complete,
                 // A host allocates as much as is asked for.
                 Ok(Progress::Missing(missing)) => size = wanted.max(missing).min(LARGEST_READ),

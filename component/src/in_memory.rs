@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 
 use crate::error::Error;
 use crate::message::NewMessage;
+use crate::messages::{Messages, Text};
 use crate::operation::{Action, History, Operation, Outcome};
 use crate::options::{Settings, TtlPolicy};
-use crate::session::{Stamp, elements, newest};
+use crate::session::{Stamp, elements};
 
 /// Sessions by key. Time is nanoseconds of a monotonic clock, given by the
 /// caller.
@@ -52,7 +53,7 @@ impl Sessions {
         operation: Operation,
         stamp: Stamp<'_>,
         now: u64,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome<Messages>, Error> {
         let Operation { session_id, action } = operation;
         let name = action.name();
         let operate = || {
@@ -121,11 +122,11 @@ impl Sessions {
         key: &str,
         limit: Option<u32>,
         now: u64,
-    ) -> Result<History, Error> {
+    ) -> Result<History<Messages>, Error> {
         self.expire(key, now);
         let Ok(at) = self.find(key) else {
             return Ok(History {
-                messages: Vec::new(),
+                messages: Messages::default(),
                 total: 0,
                 skipped: 0,
                 ttl_seconds: None,
@@ -133,22 +134,23 @@ impl Sessions {
         };
         let (_, session) = &self.by_key[at];
         let wanted = limit.map_or(usize::MAX, |limit| limit as usize);
-        let bytes: usize = session
-            .elements
-            .iter()
-            .rev()
-            .take(wanted)
-            .map(Vec::len)
-            .sum();
+        let first = session.elements.len().saturating_sub(wanted);
+        let elements = &session.elements[first..];
+        let bytes: usize = elements.iter().map(Vec::len).sum();
         if bytes > settings.max_reply_bytes as usize {
             return Err(Error::LimitExceeded(format!(
                 "the messages have more than {} bytes (max-reply-bytes)",
                 settings.max_reply_bytes
             )));
         }
-        let newest_first = session.elements.iter().rev();
-        let (messages, skipped) =
-            newest(newest_first.map(|element| Ok(element.as_slice())), limit)?;
+        let mut start = bytes;
+        let newest_first = elements.iter().rev().map(|element| {
+            let end = start;
+            start -= element.len();
+            Ok(start..end)
+        });
+        let text = Text::new(elements.concat());
+        let (messages, skipped) = Messages::newest(&text, newest_first, limit)?;
         Ok(History {
             messages,
             total: session.elements.len() as u32,
@@ -220,8 +222,8 @@ mod tests {
         let history = sessions
             .history(&settings(Options::default()), "k", limit, 0)
             .unwrap();
-        history
-            .messages
+        let messages = history.messages.to_vec();
+        messages
             .into_iter()
             .map(|message| message.content)
             .collect()

@@ -5,11 +5,13 @@
 //! host grants. An operation goes down one line and its result comes back up:
 //!
 //! ```text
-//! export       WIT types <-> ours; reads the environment, starts the deadline
+//! abi          arguments and results as they lie in memory <-> our types
+//! export       reads the environment, starts the deadline
 //!   client     connects if need be, exchanges, gives up what broke
 //!     pipeline operations that travel together, and which are tried again
 //!     session  an operation is a request and the reading of its replies
 //!       message    a message <-> the JSON element of a list
+//!       messages   elements read where they lie in a reply
 //!       command    a command -> bytes
 //!       reply      bytes -> replies, under limits
 //!     connection   write once, read until the replies are complete
@@ -29,7 +31,9 @@ extern crate alloc;
 pub mod error;
 pub mod options;
 
+mod chunk;
 pub mod message;
+pub mod messages;
 pub mod operation;
 
 pub mod command;
@@ -40,6 +44,8 @@ pub mod pipeline;
 
 pub mod in_memory;
 
+#[cfg(target_family = "wasm")]
+mod abi;
 #[cfg(target_family = "wasm")]
 mod bindings;
 #[cfg(target_family = "wasm")]

@@ -18,6 +18,7 @@ use crate::error::Error;
 
 /// Who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Role {
     /// The person who talks to the agent.
     User,
@@ -372,8 +373,8 @@ fn with_lone_surrogates_replaced(quoted: &str) -> String {
     while let Some(at) = rest.find('\\') {
         let (before, escapes) = rest.split_at(at);
         replaced += before;
-        let first = unit(escapes);
-        let second = escapes.get(6..).and_then(unit);
+        let first = utf_16_unit(escapes.as_bytes());
+        let second = escapes.as_bytes().get(6..).and_then(utf_16_unit);
         let (escape, length) = match (first, second) {
             (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (&escapes[..12], 12),
             (Some(0xD800..=0xDFFF), _) => ("\\ufffd", 6),
@@ -385,9 +386,15 @@ fn with_lone_surrogates_replaced(quoted: &str) -> String {
     replaced + rest
 }
 
-/// The UTF-16 code unit of the escape that a text begins with, if that has one.
-fn unit(escapes: &str) -> Option<u16> {
-    u16::from_str_radix(escapes.strip_prefix("\\u")?.get(..4)?, 16).ok()
+/// The UTF-16 code unit of the escape that these bytes begin with, if that has one.
+pub(crate) fn utf_16_unit(escape: &[u8]) -> Option<u16> {
+    let [b'\\', b'u', digits @ ..] = escape else {
+        return None;
+    };
+    digits.get(..4)?.iter().try_fold(0, |unit, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | digit as u16)
+    })
 }
 
 /// The text with `null` for each `NaN`, `Infinity` and `-Infinity` outside of

@@ -54,15 +54,15 @@ impl Action {
     }
 }
 
-/// What an operation came to.
+/// What an operation came to; `M` is how messages are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<M = Vec<Message>> {
     /// Of an append and of [`Action::Count`]: how many entries the session holds.
     Length(u32),
     /// The messages, oldest first.
-    Messages(Vec<Message>),
+    Messages(M),
     /// The messages and what is known of the session.
-    History(History),
+    History(History<M>),
     /// The session is deleted.
     Cleared,
     /// Whether the session has messages.
@@ -71,9 +71,9 @@ pub enum Outcome {
 
 /// A session's messages and what is known of the session, all of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
+pub struct History<M = Vec<Message>> {
     /// Oldest first.
-    pub messages: Vec<Message>,
+    pub messages: M,
     /// Entries that the session holds, readable or not, whatever the limit was.
     pub total: u32,
     /// Entries newer than the oldest of `messages` that could not be read as

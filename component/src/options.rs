@@ -83,6 +83,7 @@ impl fmt::Debug for Password {
 
 /// Where the sessions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Provider {
     /// In a Redis server.
     Redis,
@@ -92,6 +93,7 @@ pub enum Provider {
 
 /// When a session expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum TtlPolicy {
     /// A time after the last message was added.
     Sliding,
@@ -103,6 +105,7 @@ pub enum TtlPolicy {
 
 /// What is done about an append whose answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Delivery {
     /// It is sent again until its deadline, and is in the session once. Stored
     /// messages carry an id.
@@ -113,6 +116,7 @@ pub enum Delivery {
 
 /// When the first connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Connect {
     /// When the client is opened.
     AtOpen,

@@ -15,6 +15,7 @@ use core::ops::Range;
 
 use crate::command::Commands;
 use crate::error::Error;
+use crate::messages::Messages;
 use crate::operation::{Action, Operation, Outcome};
 use crate::options::Settings;
 use crate::reply::Received;
@@ -74,12 +75,12 @@ struct Entry {
     /// None if there is nothing to ask the server.
     task: Option<Task>,
     /// None until it is done.
-    result: Option<Result<Outcome, Error>>,
+    result: Option<Result<Outcome<Messages>, Error>>,
     /// Whether it is executed again though it has a result.
     stale: bool,
     /// What a write came to before it was executed again. That stands, whatever
     /// comes of the repetition.
-    acknowledged: Option<Outcome>,
+    acknowledged: Option<Outcome<Messages>>,
     /// Which commands of the last request were its own, and where they ended.
     commands: Range<usize>,
     end: usize,
@@ -229,7 +230,7 @@ impl<'a> Pipeline<'a> {
 
     /// The results, in the order of the operations. An operation that could still be
     /// tried again fails with what its last try came to.
-    pub fn results(self) -> impl Iterator<Item = Result<Outcome, Error>> {
+    pub fn results(self) -> impl Iterator<Item = Result<Outcome<Messages>, Error>> {
         self.entries.into_iter().map(|mut entry| {
             if entry.is_waiting() {
                 let unsent = || Error::Unavailable("the request was not sent".to_owned());
@@ -305,7 +306,7 @@ impl Entry {
         match settings.key(&session_id) {
             // What it comes to is known.
             Ok(_) if action == Action::Get(Some(0)) => {
-                result = Some(Ok(Outcome::Messages(Vec::new())));
+                result = Some(Ok(Outcome::Messages(Messages::default())));
             }
             Ok(key) => match Task::new(key, action, settings, stamp) {
                 Ok(new) => task = Some(new),
@@ -484,7 +485,7 @@ mod tests {
         end: End,
     ) -> bool {
         let mut reader = ReplyReader::new(commands.count(), 1 << 20);
-        let end = match reader.push(replies.into()) {
+        let end = match reader.push(replies.as_bytes()) {
             Ok(_) => end,
             Err(error) => End::Unfit(error),
         };
@@ -510,11 +511,11 @@ mod tests {
         shown
     }
 
-    fn results(pipeline: Pipeline<'_>) -> Vec<Result<Outcome, Error>> {
+    fn results(pipeline: Pipeline<'_>) -> Vec<Result<Outcome<Messages>, Error>> {
         pipeline.results().collect()
     }
 
-    fn lost(text: &str) -> Result<Outcome, Error> {
+    fn lost(text: &str) -> Result<Outcome<Messages>, Error> {
         Err(Error::OutcomeUnknown(text.to_owned()))
     }
 
@@ -545,14 +546,14 @@ mod tests {
             panic!("not six");
         };
         assert_eq!(added, &Ok(Outcome::Length(7)));
-        assert_eq!(got, &Ok(Outcome::Messages(vec![])));
+        assert_eq!(got, &Ok(Outcome::Messages(Messages::default())));
         assert_eq!(
             refused,
             &Err(Error::InvalidArgument(
                 "count \"\": the session id is empty, allowed is any other text".to_owned()
             ))
         );
-        assert_eq!(nothing, &Ok(Outcome::Messages(vec![])));
+        assert_eq!(nothing, &Ok(Outcome::Messages(Messages::default())));
         assert!(matches!(history, Ok(Outcome::History(_))));
         assert_eq!(exists, &Ok(Outcome::Exists(true)));
     }

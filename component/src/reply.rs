@@ -10,12 +10,14 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Ref;
 use core::ops::Range;
 
 use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::types::RangeFrame;
 
 use crate::error::Error;
+use crate::messages::Text;
 
 /// Reads the replies to one request, in RESP2.
 pub struct ReplyReader {
@@ -61,24 +63,28 @@ impl ReplyReader {
         }
     }
 
+    /// Where the next bytes are to be appended, with room for so many of them. They
+    /// are taken by [`ReplyReader::scan`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`] if there is no memory for them.
+    pub fn room(&mut self, bytes: usize) -> Result<&mut Vec<u8>, Error> {
+        self.reserve(bytes)?;
+        Ok(&mut self.buffer)
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Protocol`] for what is no reply and for bytes after the last one,
-    /// [`Error::LimitExceeded`] for what is more than the reader may hold, both as
-    /// soon as they can be told. The connection is of no use after either.
-    pub fn push(&mut self, bytes: Vec<u8>) -> Result<Progress, Error> {
-        if self.buffer.is_empty() {
-            self.buffer = bytes;
-        } else {
-            self.reserve(bytes.len())?;
-            self.buffer.extend_from_slice(&bytes);
-        }
+    /// As [`ReplyReader::room`] and [`ReplyReader::scan`].
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, Error> {
+        self.room(bytes.len())?.extend_from_slice(bytes);
         self.scan()
     }
 
-    /// The replies that are complete; after an error of [`ReplyReader::push`], those
+    /// The replies that are complete; after an error of [`ReplyReader::scan`], those
     /// before what it was about.
     ///
     /// # Errors
@@ -89,7 +95,14 @@ impl ReplyReader {
         Received::decode(self.buffer)
     }
 
-    fn scan(&mut self) -> Result<Progress, Error> {
+    /// Takes the bytes that were appended since the last time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protocol`] for what is no reply and for bytes after the last one,
+    /// [`Error::LimitExceeded`] for what is more than the reader may hold, both as
+    /// soon as they can be told. The connection is of no use after either.
+    pub fn scan(&mut self) -> Result<Progress, Error> {
         while self.missing[0] > 0 {
             let Some(kind) = self.buffer.get(self.scanned).copied() else {
                 return Ok(Progress::Missing(1));
@@ -218,7 +231,7 @@ impl ReplyReader {
 /// ones.
 #[derive(Default)]
 pub struct Received {
-    buffer: Vec<u8>,
+    text: Text,
     /// Each frame with the position that its ranges count from.
     frames: Vec<(usize, RangeFrame)>,
 }
@@ -236,13 +249,16 @@ impl Received {
                 Ok(None) | Err(_) => return Err(protocol("the reply cannot be decoded")),
             }
         }
-        Ok(Received { buffer, frames })
+        Ok(Received {
+            text: Text::new(buffer),
+            frames,
+        })
     }
 
     /// The replies to these of the commands; none unless all of them are there.
     pub fn replies(&self, commands: Range<usize>) -> Option<Replies<'_>> {
         Some(Replies {
-            buffer: &self.buffer,
+            text: &self.text,
             frames: self.frames.get(commands)?,
         })
     }
@@ -258,7 +274,7 @@ impl Received {
 /// Replies to commands that follow one another.
 #[derive(Clone, Copy)]
 pub struct Replies<'a> {
-    buffer: &'a [u8],
+    text: &'a Text,
     frames: &'a [(usize, RangeFrame)],
 }
 
@@ -266,7 +282,8 @@ impl<'a> Replies<'a> {
     /// The replies, in the order of the commands.
     pub fn iter(self) -> impl Iterator<Item = Reply<'a>> {
         self.frames.iter().map(move |(from, frame)| Reply {
-            bytes: &self.buffer[*from..],
+            text: self.text,
+            from: *from,
             frame,
         })
     }
@@ -291,7 +308,9 @@ impl<'a> Replies<'a> {
 /// One reply, or an element of one.
 #[derive(Clone, Copy)]
 pub struct Reply<'a> {
-    bytes: &'a [u8],
+    text: &'a Text,
+    /// The position that the ranges of the frame count from.
+    from: usize,
     frame: &'a RangeFrame,
 }
 
@@ -299,9 +318,10 @@ impl<'a> Reply<'a> {
     /// The error that this reply is, if it is one.
     pub fn error(self) -> Option<Error> {
         match self.frame {
-            RangeFrame::Error(range) => Some(Error::from_reply(&String::from_utf8_lossy(
-                self.slice(*range),
-            ))),
+            RangeFrame::Error(range) => {
+                let error = self.text.bytes(self.range(*range));
+                Some(Error::from_reply(&String::from_utf8_lossy(&error)))
+            }
             _ => None,
         }
     }
@@ -312,9 +332,9 @@ impl<'a> Reply<'a> {
     ///
     /// The error that the reply is, or [`Error::Protocol`] if it is of another
     /// type; likewise for the other readings.
-    pub fn simple_string(self) -> Result<&'a [u8], Error> {
+    pub fn simple_string(self) -> Result<Ref<'a, [u8]>, Error> {
         match self.frame {
-            RangeFrame::SimpleString(range) => Ok(self.slice(*range)),
+            RangeFrame::SimpleString(range) => Ok(self.text.bytes(self.range(*range))),
             _ => Err(self.is_not("a simple string")),
         }
     }
@@ -331,14 +351,14 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A bulk string.
+    /// A bulk string: where it is in the [text](Reply::text).
     ///
     /// # Errors
     ///
     /// See [`Reply::simple_string`].
-    pub fn bulk_string(self) -> Result<&'a [u8], Error> {
+    pub fn bulk_string(self) -> Result<Range<usize>, Error> {
         match self.frame {
-            RangeFrame::BulkString(range) => Ok(self.slice(*range)),
+            RangeFrame::BulkString(range) => Ok(self.range(*range)),
             _ => Err(self.is_not("a bulk string")),
         }
     }
@@ -352,16 +372,20 @@ impl<'a> Reply<'a> {
         self,
     ) -> Result<impl ExactSizeIterator<Item = Reply<'a>> + DoubleEndedIterator, Error> {
         match self.frame {
-            RangeFrame::Array(frames) => Ok(frames.iter().map(move |frame| Reply {
-                bytes: self.bytes,
-                frame,
-            })),
+            RangeFrame::Array(frames) => {
+                Ok(frames.iter().map(move |frame| Reply { frame, ..self }))
+            }
             _ => Err(self.is_not("an array")),
         }
     }
 
-    fn slice(self, (from, to): (usize, usize)) -> &'a [u8] {
-        &self.bytes[from..to]
+    /// The bytes that it is part of.
+    pub fn text(self) -> &'a Text {
+        self.text
+    }
+
+    fn range(self, (from, to): (usize, usize)) -> Range<usize> {
+        self.from + from..self.from + to
     }
 
     fn is_not(self, expected: &str) -> Error {
@@ -416,7 +440,7 @@ mod tests {
 
     fn read(replies: usize, bytes: &[u8]) -> Result<Received, Error> {
         let mut reader = ReplyReader::new(replies, MAX);
-        assert_eq!(reader.push(bytes.to_vec())?, Progress::Complete);
+        assert_eq!(reader.push(bytes)?, Progress::Complete);
         reader.finish()
     }
 
@@ -427,7 +451,7 @@ mod tests {
     }
 
     fn refused(replies: usize, bytes: &[u8]) -> Error {
-        match ReplyReader::new(replies, MAX).push(bytes.to_vec()) {
+        match ReplyReader::new(replies, MAX).push(bytes) {
             Err(error) => error,
             Ok(progress) => panic!("{progress:?}"),
         }
@@ -440,7 +464,7 @@ mod tests {
         } else if let Ok(integer) = reply.integer() {
             format!(":{integer}")
         } else if let Ok(text) = reply.bulk_string() {
-            format!("${}", text.escape_ascii())
+            format!("${}", reply.text().bytes(text).escape_ascii())
         } else if let Ok(elements) = reply.array() {
             format!("[{}]", elements.map(show).collect::<Vec<_>>().join(" "))
         } else if let Some(error) = reply.error() {
@@ -473,12 +497,12 @@ mod tests {
         for split in 0..=SAMPLE.len() {
             let mut reader = ReplyReader::new(7, MAX);
             let (head, tail) = SAMPLE.split_at(split);
-            let first = reader.push(head.to_vec()).unwrap();
+            let first = reader.push(head).unwrap();
             match first {
                 Progress::Complete => assert_eq!(split, SAMPLE.len()),
                 Progress::Missing(bytes) => {
                     assert!((1..=tail.len()).contains(&bytes), "{split}: {bytes}");
-                    assert_eq!(reader.push(tail.to_vec()).unwrap(), Progress::Complete);
+                    assert_eq!(reader.push(tail).unwrap(), Progress::Complete);
                 }
             }
             assert_eq!(shown(&reader.finish().unwrap(), 7), SHOWN, "{split}");
@@ -490,9 +514,9 @@ mod tests {
         let mut reader = ReplyReader::new(7, MAX);
         let (last, head) = SAMPLE.split_last().unwrap();
         for byte in head {
-            assert_ne!(reader.push(vec![*byte]).unwrap(), Progress::Complete);
+            assert_ne!(reader.push(&[*byte]).unwrap(), Progress::Complete);
         }
-        assert_eq!(reader.push(vec![*last]).unwrap(), Progress::Complete);
+        assert_eq!(reader.push(&[*last]).unwrap(), Progress::Complete);
         assert_eq!(shown(&reader.finish().unwrap(), 7), SHOWN);
     }
 
@@ -508,7 +532,7 @@ mod tests {
         ] {
             let mut reader = ReplyReader::new(1, MAX);
             assert_eq!(
-                reader.push(bytes.into()),
+                reader.push(bytes.as_bytes()),
                 Ok(Progress::Missing(missing)),
                 "{bytes:?}"
             );
@@ -569,8 +593,8 @@ mod tests {
             (b"x", Err(protocol("a line is too long"))),
         ] {
             let mut reader = ReplyReader::new(1, MAX);
-            assert_eq!(reader.push(line(MAX_LINE - 1)), Ok(Progress::Missing(1)));
-            assert_eq!(reader.push(more.to_vec()), expected);
+            assert_eq!(reader.push(&line(MAX_LINE - 1)), Ok(Progress::Missing(1)));
+            assert_eq!(reader.push(more), expected);
         }
     }
 
@@ -590,17 +614,14 @@ mod tests {
         ] {
             let mut reader = ReplyReader::new(1, 1024);
             assert_eq!(
-                reader.push(bytes.to_vec()),
+                reader.push(bytes),
                 Err(too_large.clone()),
                 "{}",
                 bytes.escape_ascii()
             );
         }
         let mut reader = ReplyReader::new(1, 1024);
-        assert_eq!(
-            reader.push(b"$1015\r\n".to_vec()),
-            Ok(Progress::Missing(1017))
-        );
+        assert_eq!(reader.push(b"$1015\r\n"), Ok(Progress::Missing(1017)));
     }
 
     #[test]
@@ -614,7 +635,7 @@ mod tests {
             (b"+OK\r\n*0\r\n?", 2),
         ] {
             let mut reader = ReplyReader::new(3, MAX);
-            assert_ne!(reader.push(bytes.to_vec()), Ok(Progress::Complete));
+            assert_ne!(reader.push(bytes), Ok(Progress::Complete));
             assert_eq!(shown(&reader.finish().unwrap(), complete).len(), complete);
         }
     }
@@ -623,7 +644,7 @@ mod tests {
     fn a_refusal_is_an_error_in_the_place_of_a_commands_reply() {
         let mut reader = ReplyReader::new(4, MAX);
         reader
-            .push(b"+OK\r\n-ERR max number of clients reached\r\n".to_vec())
+            .push(b"+OK\r\n-ERR max number of clients reached\r\n")
             .unwrap();
         let received = reader.finish().unwrap();
         let refusal = received.refusal(1).and_then(|replies| replies.last().err());

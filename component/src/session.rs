@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 
 use crate::command::{Commands, decimal};
 use crate::error::Error;
-use crate::message::{Message, NewMessage};
+use crate::message::NewMessage;
+use crate::messages::Messages;
 use crate::operation::{Action, History, Outcome};
 use crate::options::{Delivery, Password, Settings, TtlPolicy};
 use crate::reply::{Replies, Reply};
@@ -56,7 +57,7 @@ pub enum Effect {
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     /// The operation is done.
-    Done(Outcome),
+    Done(Outcome<Messages>),
     /// The operation failed, whatever came of the tries before.
     Failed(Error),
     /// There is more to ask for.
@@ -303,7 +304,7 @@ pub fn ping(commands: &mut Commands) {
 /// The error that was replied, or [`Error::Protocol`].
 pub fn pong(replies: Replies<'_>) -> Result<(), Error> {
     match replies.last()?.simple_string() {
-        Ok(b"PONG") => Ok(()),
+        Ok(text) if *text == *b"PONG" => Ok(()),
         _ => Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
     }
 }
@@ -485,10 +486,12 @@ impl Window {
 
     /// The messages, and how many entries were passed over; none if unreadable
     /// entries took the place of messages, and the window is larger now.
-    fn range(&mut self, entries: Reply<'_>) -> Result<Option<(Vec<Message>, u32)>, Error> {
+    fn range(&mut self, entries: Reply<'_>) -> Result<Option<(Messages, u32)>, Error> {
+        let text = entries.text();
         let entries = entries.array()?;
         let count = entries.len();
-        let (messages, skipped) = newest(entries.rev().map(Reply::bulk_string), self.limit)?;
+        let newest_first = entries.rev().map(Reply::bulk_string);
+        let (messages, skipped) = Messages::newest(text, newest_first, self.limit)?;
         let wanted = self.limit.map_or(0, |limit| limit as usize);
         if messages.len() < wanted
             && let Some(window) = self.entries
@@ -511,7 +514,10 @@ fn history(commands: &mut Commands, key: &[u8], window: &Window) {
     commands.push(&[b"EXEC"]);
 }
 
-fn history_read(replies: Replies<'_>, window: &mut Window) -> Result<Option<History>, Error> {
+fn history_read(
+    replies: Replies<'_>,
+    window: &mut Window,
+) -> Result<Option<History<Messages>>, Error> {
     let mut results = replies.last()?.array()?;
     let (Some(entries), Some(length), Some(ttl), None) = (
         results.next(),
@@ -538,33 +544,6 @@ fn history_read(replies: Replies<'_>, window: &mut Window) -> Result<Option<Hist
     }))
 }
 
-/// The last `limit` messages among `entries`, which are given newest first, in
-/// the order in which they were written; with the number of entries passed over
-/// until then.
-///
-/// # Errors
-///
-/// That of the first entry that is one.
-pub fn newest<'a>(
-    entries: impl ExactSizeIterator<Item = Result<&'a [u8], Error>>,
-    limit: Option<u32>,
-) -> Result<(Vec<Message>, u32), Error> {
-    let limit = limit.map_or(usize::MAX, |limit| limit as usize);
-    let mut messages = Vec::with_capacity(entries.len().min(limit));
-    let mut skipped = 0;
-    for entry in entries {
-        if messages.len() == limit {
-            break;
-        }
-        match Message::decode(entry?) {
-            Some(message) => messages.push(message),
-            None => skipped += 1,
-        }
-    }
-    messages.reverse();
-    Ok((messages, skipped))
-}
-
 /// The index of the entry that so many entries from the end begin with.
 fn from_the_end(entries: u32) -> Vec<u8> {
     [b"-", &decimal(entries.into())[..]].concat()
@@ -579,7 +558,7 @@ fn clear(commands: &mut Commands, key: &[u8]) {
 }
 
 fn cleared(replies: Replies<'_>) -> Result<(), Error> {
-    match replies.last()?.simple_string()? {
+    match &*replies.last()?.simple_string()? {
         b"OK" => Ok(()),
         _ => Err(Error::Protocol("the reply to LTRIM is not OK".to_owned())),
     }
@@ -597,7 +576,7 @@ fn count(reply: Reply<'_>) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Role;
+    use crate::message::{Message, Role};
     use crate::options::Options;
     use crate::reply::{Progress, Received, ReplyReader};
     use sha1_smol::Sha1;
@@ -608,7 +587,7 @@ mod tests {
 
     fn received(count: usize, bytes: &[u8]) -> Received {
         let mut reader = ReplyReader::new(count, 1 << 20);
-        assert_eq!(reader.push(bytes.to_vec()), Ok(Progress::Complete));
+        assert_eq!(reader.push(bytes), Ok(Progress::Complete));
         reader.finish().unwrap()
     }
 
@@ -986,19 +965,19 @@ mod tests {
 
     #[test]
     fn a_limit_counts_readable_messages() {
-        let (a, b) = (message("a"), message("b"));
+        let (a, b) = (|| message("a"), || message("b"));
         for (entries, limit, window, expected) in [
-            (&[A, B][..], None, None, Ok(vec![&a, &b])),
-            (&[A, BAD, B], None, None, Ok(vec![&a, &b])),
+            (&[A, B][..], None, None, Ok(vec![a(), b()])),
+            (&[A, BAD, B], None, None, Ok(vec![a(), b()])),
             (&[], Some(2), Some(2), Ok(vec![])),
             (&[], Some(0), Some(0), Ok(vec![])),
-            (&[A, B], Some(2), Some(2), Ok(vec![&a, &b])),
+            (&[A, B], Some(2), Some(2), Ok(vec![a(), b()])),
             (&[BAD, B], Some(2), Some(2), Err(Some(4))),
-            (&[A, BAD, B], Some(2), Some(4), Ok(vec![&a, &b])),
-            (&[BAD, BAD, B], Some(2), Some(4), Ok(vec![&b])),
+            (&[A, BAD, B], Some(2), Some(4), Ok(vec![a(), b()])),
+            (&[BAD, BAD, B], Some(2), Some(4), Ok(vec![b()])),
             (&[BAD; 4], Some(2), Some(4), Err(Some(8))),
             (&[BAD; 4], Some(2), Some(1 << 31), Ok(vec![])),
-            (&[A, A, BAD, B], Some(2), Some(4), Ok(vec![&a, &b])),
+            (&[A, A, BAD, B], Some(2), Some(4), Ok(vec![a(), b()])),
         ] {
             let mut window = Window {
                 limit,
@@ -1007,8 +986,8 @@ mod tests {
             let found = read(1, &list(entries), |replies| {
                 window.range(replies.last().unwrap()).unwrap()
             });
-            let found = match &found {
-                Some((messages, _)) => Ok(messages.iter().collect()),
+            let found = match found {
+                Some((messages, _)) => Ok(messages.to_vec()),
                 None => Err(window.entries),
             };
             assert_eq!(found, expected);
@@ -1042,7 +1021,7 @@ mod tests {
             assert_eq!(
                 read(5, &answer, |replies| task.answer(replies, &settings)),
                 Ok(Answer::Done(Outcome::History(History {
-                    messages,
+                    messages: messages.into(),
                     total,
                     skipped,
                     ttl_seconds

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 
+use crate::bindings;
 use crate::bindings::wasi::io::poll::Pollable;
 use crate::bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
 use crate::bindings::wasi::sockets::instance_network::instance_network;
@@ -123,9 +124,10 @@ impl Socket {
         Ok(size)
     }
 
-    /// Reads what is there, at most `size` bytes and possibly none.
-    pub fn read(&self, size: usize) -> Result<Vec<u8>, Closed> {
-        Ok(self.handles().input.read(size as u64)?)
+    /// Reads what is there into a buffer with room for `size` bytes more, at most so
+    /// many and possibly none; answers how many.
+    pub fn read(&self, size: usize, buffer: &mut Vec<u8>) -> Result<usize, Closed> {
+        Ok(bindings::read(&self.handles().input, size, buffer)?)
     }
 
     /// Waits until there is something to read, or, if `to_write`, until something can

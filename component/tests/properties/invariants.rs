@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use session_memory::error::Error;
 use session_memory::message::{Message, NewMessage, Role};
+use session_memory::messages::{Messages, Text};
 use session_memory::reply::{Progress, Reply, ReplyReader};
 
 /// Bytes on the wire, read as the replies to one, two and three commands: the same
@@ -32,10 +33,16 @@ pub fn reply(wire: &[u8]) {
     }
 }
 
-/// An element of a list: what is read of it can be written, and is then read
-/// again; a message that serde_json reads strictly is read, and as that.
+/// An element of a list: read in place it is the same; what is read of it can be
+/// written, and is then read again; a message that serde_json reads strictly is read,
+/// and as that.
 pub fn element(element: &[u8]) {
     let message = Message::decode(element);
+    let text = Text::new([b"\"", element, b"\""].concat());
+    let range = 1..1 + element.len();
+    let (in_place, skipped) = Messages::newest(&text, [Ok(range)].into_iter(), None).unwrap();
+    assert!(in_place.to_vec() == Vec::from_iter(message.clone()));
+    assert_eq!(in_place.len() + skipped as usize, 1);
     if let Some(message) = &message {
         let again = NewMessage {
             role: message.role,
@@ -92,7 +99,7 @@ impl Tree {
         } else if let Ok(integer) = reply.integer() {
             Tree::Integer(integer)
         } else if let Ok(text) = reply.bulk_string() {
-            Tree::BulkString(text.to_owned())
+            Tree::BulkString(reply.text().bytes(text).to_owned())
         } else if let Ok(elements) = reply.array() {
             Tree::Array(elements.map(Tree::of).collect())
         } else {
@@ -106,7 +113,7 @@ fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Outcome {
     let mut reader = ReplyReader::new(replies, max_bytes);
     let mut longest = 0;
     for (at, byte) in wire.iter().enumerate() {
-        match reader.push(vec![*byte]) {
+        match reader.push(&[*byte]) {
             Ok(Progress::Complete) => {}
             Ok(Progress::Missing(bytes)) => longest = longest.max(at + 1 + bytes),
             Err(error) => {
@@ -138,7 +145,7 @@ pub fn read(pieces: &[&[u8]], replies: usize, max_bytes: u32) -> Outcome {
     let mut reader = ReplyReader::new(replies, max_bytes);
     let mut progress = Progress::Missing(1);
     for piece in pieces {
-        progress = match reader.push(piece.to_vec()) {
+        progress = match reader.push(piece) {
             Ok(progress) => progress,
             Err(error) => return Outcome::Refused(error),
         };

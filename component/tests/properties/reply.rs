@@ -63,7 +63,7 @@ fn read_on(wire: &[u8], replies: usize, size: usize) {
     let mut reader = ReplyReader::new(replies, 1 << 20);
     let mut complete = false;
     for piece in wire.chunks(size) {
-        match reader.push(piece.to_vec()) {
+        match reader.push(piece) {
             Ok(progress) => complete = progress == Progress::Complete,
             Err(_) => return,
         }

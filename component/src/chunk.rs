@@ -1,0 +1,112 @@
+//! Sixteen bytes of a JSON string at a time: with vector instructions on the target of
+//! the component, one by one elsewhere.
+
+#![cfg_attr(
+    target_family = "wasm",
+    allow(unsafe_code, reason = "a vector is loaded from its address")
+)]
+
+/// So many bytes of a string.
+pub type Chunk = [u8; SIZE];
+
+/// Bytes of a vector.
+pub const SIZE: usize = 16;
+
+/// What is among the bytes of a chunk; the first one is the lowest bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    /// The quotation marks and backslashes, and the control characters, which no
+    /// string may hold: where it does not just go on.
+    pub ends: u16,
+    /// Those beyond ASCII.
+    pub beyond_ascii: u16,
+}
+
+/// Tells the bytes of a chunk apart.
+///
+/// For the vectors to stay in registers, what calls it has to be compiled for them as
+/// well.
+#[cfg(target_family = "wasm")]
+#[inline]
+#[target_feature(enable = "simd128")]
+pub fn kinds(chunk: &Chunk) -> Kinds {
+    use core::arch::wasm32::{i8x16_eq, u8x16_bitmask, u8x16_lt, u8x16_splat, v128_load, v128_or};
+    // SAFETY: a vector has as many bytes, and needs no alignment.
+    let bytes = unsafe { v128_load(chunk.as_ptr().cast()) };
+    let quotation_marks = i8x16_eq(bytes, u8x16_splat(b'"'));
+    let backslashes = i8x16_eq(bytes, u8x16_splat(b'\\'));
+    let controls = u8x16_lt(bytes, u8x16_splat(b' '));
+    Kinds {
+        ends: u8x16_bitmask(v128_or(v128_or(quotation_marks, backslashes), controls)),
+        beyond_ascii: u8x16_bitmask(bytes),
+    }
+}
+
+/// Those of the chunk that begins at a place in these bytes. Behind the last byte
+/// there are quotation marks.
+#[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
+#[inline]
+pub fn kinds_at(bytes: &[u8], at: usize) -> Kinds {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(chunk) = rest.first_chunk() {
+        return kinds(chunk);
+    }
+    let mut chunk = [b'"'; SIZE];
+    for (to, from) in chunk.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    kinds(&chunk)
+}
+
+/// Tells the bytes of a chunk apart.
+#[cfg(not(target_family = "wasm"))]
+pub fn kinds(chunk: &Chunk) -> Kinds {
+    let bits = |is: fn(u8) -> bool| {
+        let bit = |(at, byte): (usize, &u8)| u16::from(is(*byte)) << at;
+        chunk.iter().enumerate().map(bit).sum()
+    };
+    Kinds {
+        ends: bits(|byte| byte == b'"' || byte == b'\\' || byte < b' '),
+        beyond_ascii: bits(|byte| !byte.is_ascii()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_has_its_bit() {
+        for byte in 0..=u8::MAX {
+            for at in 0..SIZE {
+                let mut chunk = [b'a'; SIZE];
+                chunk[at] = byte;
+                let bit = |is| u16::from(is) << at;
+                let expected = Kinds {
+                    ends: bit(matches!(byte, b'"' | b'\\' | 0..=0x1f)),
+                    beyond_ascii: bit(byte > 0x7f),
+                };
+                assert_eq!(kinds(&chunk), expected, "{byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn behind_the_last_byte_are_quotation_marks() {
+        let bytes = [b'a'; SIZE + 2];
+        for (at, ends) in [
+            (0, 0),
+            (1, 0),
+            (2, 0),
+            (3, 0x8000),
+            (SIZE, 0xfffc),
+            (40, 0xffff),
+        ] {
+            let expected = Kinds {
+                ends,
+                beyond_ascii: 0,
+            };
+            assert_eq!(kinds_at(&bytes, at), expected, "{at}");
+        }
+    }
+}
