@@ -395,7 +395,7 @@ export! {
         // SAFETY: the options were put into a place of their own, since they have more
         // fields than a function may have arguments.
         let options = unsafe { Box::from_raw(options).into_options() };
-        let mut client = Open::open(options).map(Some);
+        let mut client = Open::new(options).map(Some);
         let value = Fallible::of(&mut client, |client| {
             let client = Box::new(client.take().expect("it is taken once"));
             // SAFETY: the import of the type that is asked for.

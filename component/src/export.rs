@@ -30,7 +30,7 @@ enum Memory {
 
 impl Open {
     /// Opens a client with these options and those of the environment.
-    pub fn open(options: Options) -> Result<Open, Error> {
+    pub fn new(options: Options) -> Result<Open, Error> {
         let settings = Settings::resolve(options, &get_environment())?;
         let memory = match settings.provider {
             Provider::Redis => Memory::Redis(RefCell::new(Client::open(&settings)?)),
