@@ -11,6 +11,7 @@ use core::cell::{RefCell, RefMut};
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
+use crate::clock::Alarm;
 use crate::in_memory::Sessions;
 use crate::random::Ids;
 use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
@@ -33,6 +34,11 @@ pub fn ids() -> RefMut<'static, Ids> {
     IDS.0.borrow_mut()
 }
 
+/// What wakes the instance up in time.
+pub fn alarm() -> RefMut<'static, Alarm> {
+    ALARM.0.borrow_mut()
+}
+
 struct Shared<T>(RefCell<T>);
 
 // SAFETY: a component instance has one thread.
@@ -40,6 +46,7 @@ unsafe impl<T> Sync for Shared<T> {}
 
 static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
 static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
+static ALARM: Shared<Alarm> = Shared(RefCell::new(Alarm::new()));
 
 #[global_allocator]
 static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();

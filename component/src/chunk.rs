@@ -15,11 +15,16 @@ pub const SIZE: usize = 16;
 /// What is among the bytes of a chunk; the first one is the lowest bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds {
-    /// The quotation marks and backslashes, and the control characters, which no
-    /// string may hold: where it does not just go on.
+    /// Those at which a string does not just go on.
     pub ends: u16,
     /// Those beyond ASCII.
     pub beyond_ascii: u16,
+}
+
+/// Whether a string does not just go on at this byte: quotation marks, backslashes, and
+/// control characters, which none may hold.
+pub fn ends(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\' || byte < b' '
 }
 
 /// Tells the bytes of a chunk apart.
@@ -66,7 +71,7 @@ pub fn kinds(chunk: &Chunk) -> Kinds {
         chunk.iter().enumerate().map(bit).sum()
     };
     Kinds {
-        ends: bits(|byte| byte == b'"' || byte == b'\\' || byte < b' '),
+        ends: bits(ends),
         beyond_ascii: bits(|byte| !byte.is_ascii()),
     }
 }

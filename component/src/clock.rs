@@ -1,8 +1,8 @@
 //! wasi:clocks: the time of day, and deadlines.
 
 use alloc::string::String;
-use core::cell::OnceCell;
 
+use crate::bindings;
 use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::wasi::io::poll::{Pollable, poll};
 use crate::message;
@@ -18,11 +18,29 @@ pub fn monotonic() -> u64 {
     monotonic_clock::now()
 }
 
+/// What wakes an instance up in time. One serves all deadlines that it is not too late
+/// for, since those of most operations are not waited for until they pass.
+pub struct Alarm(Option<(u64, Pollable)>);
+
+impl Alarm {
+    /// None set yet.
+    pub const fn new() -> Alarm {
+        Alarm(None)
+    }
+
+    /// What is ready at a time, or before it: then another is set after that.
+    fn until(&mut self, at: u64) -> &Pollable {
+        if self.0.as_ref().is_some_and(|(set, _)| *set > at) {
+            self.0 = None;
+        }
+        let set = || (at, monotonic_clock::subscribe_instant(at));
+        &self.0.get_or_insert_with(set).1
+    }
+}
+
 /// When an operation has to be over.
 pub struct Deadline {
     at: u64,
-    /// Made when it is first waited for.
-    passed: OnceCell<Pollable>,
     /// How many milliseconds away it was, for error texts.
     pub milliseconds: u32,
 }
@@ -58,14 +76,15 @@ impl Deadline {
 
     /// The same for several.
     pub fn wait_for_any(&self, ready: &[&Pollable]) -> Result<(), Passed> {
-        let passed = self
-            .passed
-            .get_or_init(|| monotonic_clock::subscribe_instant(self.at));
-        // poll answers the indexes of those that are ready.
-        let pollables = [ready, &[passed]].concat();
-        match poll(&pollables).first() {
-            Some(index) if (*index as usize) < ready.len() => Ok(()),
-            _ => Err(Passed),
+        let mut alarm = bindings::alarm();
+        loop {
+            // poll answers the indexes of those that are ready.
+            let pollables = [ready, &[alarm.until(self.at)]].concat();
+            match poll(&pollables).first() {
+                Some(index) if (*index as usize) < ready.len() => return Ok(()),
+                _ if self.has_passed() => return Err(Passed),
+                _ => *alarm = Alarm::new(),
+            }
         }
     }
 
@@ -89,7 +108,6 @@ impl Deadline {
         let at = now.saturating_add(left);
         Deadline {
             at,
-            passed: OnceCell::new(),
             milliseconds: left.div_ceil(NANOSECONDS) as u32,
         }
     }

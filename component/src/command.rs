@@ -9,6 +9,8 @@ use core::ops::Deref;
 pub struct Commands {
     bytes: Vec<u8>,
     count: usize,
+    /// Bytes of elements that are expected in the replies.
+    elements: usize,
 }
 
 impl Commands {
@@ -39,6 +41,18 @@ impl Commands {
     /// How many commands there are, and so how many replies will come.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// The last command asks for so many elements of a list.
+    pub fn asks_for(&mut self, elements: usize) {
+        self.elements = self
+            .elements
+            .saturating_add(elements.saturating_mul(ELEMENT));
+    }
+
+    /// Bytes that the replies are likely to have: a guess.
+    pub fn expected(&self) -> usize {
+        self.elements.saturating_add(self.count * SHORT_REPLY)
     }
 }
 
@@ -79,6 +93,10 @@ fn header(bytes: &mut Vec<u8>, kind: u8, length: usize) {
     bytes.extend_from_slice(b"\r\n");
 }
 
+/// Bytes of an element that is not known, and that of a short message.
+const ELEMENT: usize = 512;
+/// Bytes of a reply that has no elements, with some to spare.
+const SHORT_REPLY: usize = 64;
 /// Digits of the largest `u64`.
 const MAX_DIGITS: usize = 20;
 /// Bytes of `$` or `*`, a length and the line end.

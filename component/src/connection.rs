@@ -54,7 +54,7 @@ impl Connection {
     ) -> (Option<Connection>, Exchange) {
         let mut reader = ReplyReader::new(commands.count(), max_reply_bytes);
         let mut written = 0;
-        let end = self.transfer(commands.bytes(), &mut written, &mut reader, deadline);
+        let end = self.transfer(commands, &mut written, &mut reader, deadline);
         let (received, end) = match reader.finish() {
             Ok(received) => (received, end),
             Err(error) => (Received::default(), End::Unfit(error)),
@@ -72,14 +72,16 @@ impl Connection {
     /// read must not be waited for.
     fn transfer(
         &self,
-        bytes: &[u8],
+        commands: &Commands,
         written: &mut usize,
         reader: &mut ReplyReader,
         deadline: &Deadline,
     ) -> End {
+        let bytes = commands.bytes();
         let mut unsent = bytes;
         let mut more_is_there = false;
-        let mut size = FIRST_READ;
+        // A host allocates as much as is asked for.
+        let mut size = commands.expected().min(LARGEST_READ);
         loop {
             while !unsent.is_empty() {
                 match self.socket.write(unsent) {
@@ -108,10 +110,9 @@ impl Connection {
                 return End::Closed;
             };
             more_is_there = read == size;
-            let wanted = if more_is_there { 2 * size } else { size };
+            let wanted = if more_is_there { 4 * size } else { size };
             match reader.scan() {
                 Ok(Progress::Complete) => return End::Complete,
-                // A host allocates as much as is asked for.
                 Ok(Progress::Missing(missing)) => size = wanted.max(missing).min(LARGEST_READ),
                 Err(error) => return End::Unfit(error),
             }
@@ -159,7 +160,5 @@ fn connect_error(error: ConnectError, what: &str, deadline: &Deadline) -> Error 
     }
 }
 
-/// Bytes asked for at first: enough for any reply but messages.
-const FIRST_READ: usize = 4 * 1024;
 /// Hosts give no more at once.
 const LARGEST_READ: usize = 64 * 1024;

@@ -1,6 +1,7 @@
 //! The exported resource: the choice of the provider. Reads the environment and the
 //! time.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
@@ -57,7 +58,12 @@ impl Open {
             };
             return operations.iter().map(failed).collect();
         }
-        let timestamp = clock::timestamp();
+        let appends =
+            |operation: &Operation| matches!(operation.action, Action::Add(_) | Action::AddAll(_));
+        let timestamp = match operations.iter().any(appends) {
+            true => clock::timestamp(),
+            false => String::new(),
+        };
         let stamp = Stamp {
             timestamp: &timestamp,
             id: random::id,

@@ -482,6 +482,7 @@ impl Window {
             Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
             Some(entries) => commands.push(&[b"LRANGE", key, &from_the_end(entries), b"-1"]),
         }
+        commands.asks_for(self.entries.unwrap_or(MANY) as usize);
     }
 
     /// The messages, and how many entries were passed over; none if unreadable
@@ -543,6 +544,9 @@ fn history_read(
         },
     }))
 }
+
+/// Entries of a session whose length is not known: a guess.
+const MANY: u32 = 32;
 
 /// The index of the entry that so many entries from the end begin with.
 fn from_the_end(entries: u32) -> Vec<u8> {

@@ -64,9 +64,9 @@ proptest! {
     #[test]
     fn what_is_written_is_read_back(
         role in role(),
-        content: String,
+        content in content(),
         metadata in prop::option::of(metadata()),
-        timestamp: String,
+        timestamp in content(),
         space in "[ \t\r\n]{0,3}",
     ) {
         let new = NewMessage {
@@ -75,6 +75,15 @@ proptest! {
             metadata: metadata.as_ref().map(|text| format!("{space}{text}{space}")),
         };
         let element = new.encode(&timestamp, None, u32::MAX).unwrap();
+        let string = |text: &str| serde_json::to_string(text).unwrap();
+        let expected = format!(
+            r#"{{"role":"{}","content":{},"timestamp":{}{}}}"#,
+            role.as_str(),
+            string(&content),
+            string(&timestamp),
+            metadata.as_ref().map_or(String::new(), |text| format!(r#","metadata":{text}"#)),
+        );
+        prop_assert_eq!(std::str::from_utf8(&element).unwrap(), expected);
         let message = Message::decode(&element).unwrap();
         prop_assert_eq!(message.role, role);
         prop_assert_eq!(message.content, content);
@@ -82,6 +91,12 @@ proptest! {
         prop_assert_eq!(message.timestamp, timestamp);
         prop_assert_eq!(message.id, None);
     }
+}
+
+/// Text in which what is escaped stands anywhere.
+fn content() -> impl Strategy<Value = String> {
+    let part = prop_oneof![any::<String>(), "[a-z ]{0,40}", "[\0-\x1f\"\\\\/]{0,5}"];
+    vec(part, 0..4).prop_map(|parts| parts.concat())
 }
 
 fn role() -> impl Strategy<Value = Role> {
