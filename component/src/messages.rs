@@ -247,6 +247,15 @@ impl Parts {
     }
 }
 
+/// The keys of an element.
+enum Key {
+    Role,
+    Content,
+    Timestamp,
+    Metadata,
+    Id,
+}
+
 /// What an element has been found to hold.
 #[derive(Default)]
 struct Found {
@@ -278,16 +287,16 @@ impl Cursor<'_> {
         self.escapes.clear();
         self.token(b'{')?;
         loop {
-            let key = self.string()?.span;
-            self.token(b':')?;
-            match &self.bytes[key.range()] {
-                b"role" if found.role.is_none() => found.role = Some(self.role()?),
-                b"content" if found.content.is_none() => found.content = Some(self.string()?),
-                b"timestamp" if found.timestamp.is_none() => {
+            match self.key()? {
+                Key::Role if found.role.is_none() => found.role = Some(self.role()?),
+                Key::Content if found.content.is_none() => found.content = Some(self.string()?),
+                Key::Timestamp if found.timestamp.is_none() => {
                     found.timestamp = Some(self.string()?);
                 }
-                b"metadata" if found.metadata.is_none() => found.metadata = Some(self.object()?),
-                b"id" if found.id.is_none() => found.id = Some(self.string()?),
+                Key::Metadata if found.metadata.is_none() => {
+                    found.metadata = Some(self.object()?);
+                }
+                Key::Id if found.id.is_none() => found.id = Some(self.string()?),
                 _ => return None,
             }
             match self.next()? {
@@ -300,23 +309,50 @@ impl Cursor<'_> {
 
     /// The next byte that is no space.
     fn next(&mut self) -> Option<u8> {
-        while self.bytes.get(self.at) == Some(&b' ') {
-            self.at += 1;
-        }
+        self.skip_spaces();
         let next = self.bytes.get(self.at).copied();
         self.at += 1;
         next
+    }
+
+    fn skip_spaces(&mut self) {
+        while self.bytes.get(self.at) == Some(&b' ') {
+            self.at += 1;
+        }
     }
 
     fn token(&mut self, expected: u8) -> Option<()> {
         (self.next()? == expected).then_some(())
     }
 
+    /// A key, and what separates it from its value.
+    #[rustfmt::skip]
+    fn key(&mut self) -> Option<Key> {
+        self.skip_spaces();
+        // Patterns, since comparisons of slices are calls.
+        let (key, length) = match self.bytes.get(self.at..)? {
+            [b'"', b'r', b'o', b'l', b'e', b'"', ..] => (Key::Role, 6),
+            [b'"', b'c', b'o', b'n', b't', b'e', b'n', b't', b'"', ..] => (Key::Content, 9),
+            [b'"', b't', b'i', b'm', b'e', b's', b't', b'a', b'm', b'p', b'"', ..] => (Key::Timestamp, 11),
+            [b'"', b'm', b'e', b't', b'a', b'd', b'a', b't', b'a', b'"', ..] => (Key::Metadata, 10),
+            [b'"', b'i', b'd', b'"', ..] => (Key::Id, 4),
+            _ => return None,
+        };
+        self.at += length;
+        self.token(b':')?;
+        Some(key)
+    }
+
+    #[rustfmt::skip]
     fn role(&mut self) -> Option<Role> {
-        let word = self.string()?.span;
-        let word = &self.bytes[word.range()];
-        let mut roles = [Role::User, Role::Assistant].into_iter();
-        roles.find(|role| role.as_str().as_bytes() == word)
+        self.skip_spaces();
+        let role = match self.bytes.get(self.at..)? {
+            [b'"', b'u', b's', b'e', b'r', b'"', ..] => Role::User,
+            [b'"', b'a', b's', b's', b'i', b's', b't', b'a', b'n', b't', b'"', ..] => Role::Assistant,
+            _ => return None,
+        };
+        self.at += role.as_str().len() + 2;
+        Some(role)
     }
 
     /// A string whose escapes are sound.
