@@ -367,6 +367,12 @@ unsafe extern "C" {
     fn new_client(client: *mut u8) -> u32;
 }
 
+unsafe extern "C" {
+    /// What the linker has to be run before all else, which is nothing: as long as no
+    /// one calls it, the linker does, around every exported function.
+    fn __wasm_call_ctors();
+}
+
 /// Declares an exported function of the resource, and the one that is called when
 /// its result has been read.
 macro_rules! export {
@@ -392,6 +398,8 @@ macro_rules! export {
 export! {
     "[static]client.open",
     fn open(options: *mut OptionsRecord) -> Returned<Fallible<u32>, Result<(), Error>> {
+        // SAFETY: there are none.
+        unsafe { __wasm_call_ctors() };
         // SAFETY: the options were put into a place of their own, since they have more
         // fields than a function may have arguments.
         let options = unsafe { Box::from_raw(options).into_options() };

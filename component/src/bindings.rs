@@ -1,5 +1,5 @@
-//! What the component model and the target need: the generated bindings, the
-//! allocator, the panic handler. All unsafe code is here and in [`crate::abi`].
+//! What the component model and the target need: the generated bindings, and where the
+//! host puts what it hands over; the panic handler.
 
 #![allow(unsafe_code, reason = "generated code, and the ABI that it relies on")]
 #![allow(missing_docs, reason = "wit/ documents the contract")]
@@ -11,10 +11,10 @@ use core::cell::{RefCell, RefMut};
 use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 
+use crate::allocator::Allocator;
 use crate::clock::Alarm;
 use crate::in_memory::Sessions;
 use crate::random::Ids;
-use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
 use wasi::io::error::Error;
 use wasi::io::streams::{InputStream, StreamError};
 
@@ -49,7 +49,7 @@ static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
 static ALARM: Shared<Alarm> = Shared(RefCell::new(Alarm::new()));
 
 #[global_allocator]
-static ALLOCATOR: WasmDynamicTalc = new_wasm_dynamic_allocator();
+static ALLOCATOR: Allocator = Allocator::new();
 
 // memcpy, memcmp and their like.
 #[link(name = "c")]

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Component;
-use wasmtime::{Cache, CacheConfig, Config, Engine, EngineWeak, PoolingAllocationConfig};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig,
+};
 
 use crate::bindings::ProviderPre;
 use crate::error::Error;
@@ -79,7 +81,12 @@ fn preallocation(instances: u32) -> PoolingAllocationConfig {
         .total_memories(instances)
         .total_tables(instances.saturating_mul(store::CORE_INSTANCES))
         .total_stacks(instances)
-        .table_elements(store::MAX_TABLE_ELEMENTS);
+        .table_elements(store::MAX_TABLE_ELEMENTS)
+        // What an instance has touched is made what it was, rather than given back to the
+        // system and asked for again, page by page.
+        .linear_memory_keep_resident(KEPT)
+        .table_keep_resident(KEPT)
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 
@@ -105,5 +112,9 @@ fn tick(engine: EngineWeak) {
         }
     });
 }
+
+/// Bytes of memory, and of a table, that a place for an instance keeps when there is
+/// none in it.
+const KEPT: usize = 1 << 20;
 
 const TICK: Duration = Duration::from_millis(10);

@@ -202,8 +202,10 @@ impl State {
         self.line.remove(place.ok()?)
     }
 
-    /// The calls that go out next, as one pipeline.
-    fn next_batch(&mut self) -> Vec<Waiting> {
+    /// The calls that go out next, as one pipeline: of those that wait, the share of one
+    /// of so many instances, since the others will come for theirs.
+    fn next_batch(&mut self, instances: usize) -> Vec<Waiting> {
+        let share = self.line.len().div_ceil(instances);
         let Some(first) = self.line.pop_front() else {
             return Vec::new();
         };
@@ -216,6 +218,7 @@ impl State {
         loop {
             let fits = |next: &mut Waiting| {
                 !next.alone
+                    && batch.len() < share
                     && operations + next.operations.len() <= BATCH_OPERATIONS
                     && bytes + next.bytes() <= BATCH_BYTES
             };
@@ -278,7 +281,7 @@ impl Turn {
     /// Serves the line until it is empty.
     async fn drive(mut self) {
         loop {
-            let batch = self.pool.state().next_batch();
+            let batch = self.pool.state().next_batch(self.pool.limits.instances);
             if batch.is_empty() {
                 break;
             }
