@@ -173,8 +173,12 @@ impl ReplyReader {
             .iter()
             .position(|byte| matches!(byte, b'\r' | b'\n'));
         let end = self.searched + found.unwrap_or(unsearched.len());
-        // Of the two limits the one that is nearer, however much is here.
-        self.check_cost(end)?;
+        // Of the two limits the one that is nearer, however much is here. A line that
+        // ends has two bytes more.
+        match self.buffer.get(end) {
+            Some(b'\r') => self.check_cost(end + 2)?,
+            _ => self.check_cost(end)?,
+        }
         if end == line_limit {
             return Err(protocol("a line is too long"));
         }
@@ -609,6 +613,7 @@ mod tests {
             b"*30\r\n",
             b"*9999999999\r\n",
             b"*2\r\n*29\r\n",
+            &[&[b'+'; 1023][..], b"\r"].concat(),
             &[b'+'; 1025],
             &[b'+'; 2 * MAX_LINE],
         ] {
