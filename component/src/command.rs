@@ -22,14 +22,16 @@ impl Commands {
     /// Appends a command that has these arguments more.
     pub fn push_with(&mut self, words: &[&[u8]], more: &[Vec<u8>]) {
         let words = || words.iter().copied().chain(more.iter().map(Vec::as_slice));
-        let size: usize = words().map(|word| word.len() + MAX_HEADER + 2).sum();
+        let size: usize = words().map(|word| word.len() + MAX_HEADER).sum();
         self.bytes.reserve(size + MAX_HEADER);
-        header(&mut self.bytes, b'*', words().count());
+        self.bytes.push(b'*');
+        self.bytes
+            .extend_from_slice(&decimal(words().count() as u64));
         for word in words() {
-            header(&mut self.bytes, b'$', word.len());
+            self.bytes.extend_from_slice(&header(word.len()));
             self.bytes.extend_from_slice(word);
-            self.bytes.extend_from_slice(b"\r\n");
         }
+        self.bytes.extend_from_slice(b"\r\n");
         self.count += 1;
     }
 
@@ -58,24 +60,14 @@ impl Commands {
 
 /// A number in decimal, for an argument.
 pub fn decimal(number: u64) -> Decimal {
-    let mut decimal = Decimal {
-        digits: [0; MAX_DIGITS],
-        start: MAX_DIGITS,
-    };
-    let mut rest = number;
-    loop {
-        decimal.start -= 1;
-        decimal.digits[decimal.start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            return decimal;
-        }
-    }
+    let mut text = [0; MAX_HEADER];
+    let start = put_digits(number, &mut text, MAX_HEADER);
+    Decimal { text, start }
 }
 
-/// The digits of a number.
+/// A number in decimal, and what may stand around it.
 pub struct Decimal {
-    digits: [u8; MAX_DIGITS],
+    text: [u8; MAX_HEADER],
     start: usize,
 }
 
@@ -83,24 +75,43 @@ impl Deref for Decimal {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.digits[self.start..]
+        &self.text[self.start..]
     }
 }
 
-fn header(bytes: &mut Vec<u8>, kind: u8, length: usize) {
-    bytes.push(kind);
-    bytes.extend_from_slice(&decimal(length as u64));
-    bytes.extend_from_slice(b"\r\n");
+/// What ends the line before, and announces a word of this length.
+fn header(length: usize) -> Decimal {
+    let mut text = [0; MAX_HEADER];
+    let [.., cr, lf] = &mut text;
+    (*cr, *lf) = (b'\r', b'\n');
+    let mut start = put_digits(length as u64, &mut text, MAX_HEADER - 2);
+    for byte in *b"$\n\r" {
+        start -= 1;
+        text[start] = byte;
+    }
+    Decimal { text, start }
+}
+
+/// Puts a number before `end`; answers where it begins.
+fn put_digits(number: u64, text: &mut [u8], end: usize) -> usize {
+    let mut start = end;
+    let mut rest = number;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return start;
+        }
+    }
 }
 
 /// Bytes of an element that is not known, and that of a short message.
 const ELEMENT: usize = 512;
 /// Bytes of a reply that has no elements, with some to spare.
 const SHORT_REPLY: usize = 64;
-/// Digits of the largest `u64`.
-const MAX_DIGITS: usize = 20;
-/// Bytes of `$` or `*`, a length and the line end.
-const MAX_HEADER: usize = MAX_DIGITS + 3;
+/// Bytes of a line end, `$`, the largest `u64` and another line end.
+const MAX_HEADER: usize = 2 + 1 + 20 + 2;
 
 #[cfg(test)]
 mod tests {

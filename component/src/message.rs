@@ -153,33 +153,28 @@ pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
     let time = DateTime::from_timestamp(seconds, nanoseconds)
         .unwrap_or(DateTime::UNIX_EPOCH)
         .naive_utc();
-    let mut text = String::with_capacity("2024-01-15T10:30:00.250000".len());
-    for (separator, number, digits) in [
-        ("", time.year().unsigned_abs(), 4),
-        ("-", time.month(), 2),
-        ("-", time.day(), 2),
-        ("T", time.hour(), 2),
-        (":", time.minute(), 2),
-        (":", time.second(), 2),
-    ] {
-        text += separator;
-        push_digits(&mut text, number, digits);
-    }
+    let mut text = *b"0000-00-00T00:00:00.000000";
+    // A year of five digits is beyond what is shown, and is none that a clock tells.
+    put_digits(&mut text[0..4], time.year().unsigned_abs());
+    put_digits(&mut text[5..7], time.month());
+    put_digits(&mut text[8..10], time.day());
+    put_digits(&mut text[11..13], time.hour());
+    put_digits(&mut text[14..16], time.minute());
+    put_digits(&mut text[17..19], time.second());
     // chrono says a leap second as nanoseconds beyond a whole second.
     let microseconds = time.nanosecond() / 1000 % 1_000_000;
-    if microseconds != 0 {
-        text += ".";
-        push_digits(&mut text, microseconds, 6);
-    }
-    text
+    put_digits(&mut text[20..], microseconds);
+    let length = if microseconds == 0 { 19 } else { text.len() };
+    text[..length].iter().copied().map(char::from).collect()
 }
 
-/// A number with so many digits at least.
-fn push_digits(text: &mut String, number: u32, digits: u32) {
-    if digits > 1 || number > 9 {
-        push_digits(text, number / 10, digits.saturating_sub(1));
+/// Puts the last digits of a number, as many as there is room for.
+fn put_digits(text: &mut [u8], number: u32) {
+    let mut rest = number;
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
-    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 /// Bytes of an element beside content and metadata: keys, a timestamp and an id.

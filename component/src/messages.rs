@@ -105,8 +105,15 @@ impl Messages {
     /// position. This is for once.
     pub fn addressed(&mut self) -> &[Parts] {
         let text = self.text.as_ptr().expose_provenance();
-        for span in self.parts.iter_mut().flat_map(Parts::spans) {
-            span.start += text;
+        for parts in &mut self.parts {
+            parts.content.start += text;
+            parts.timestamp.start += text;
+            if let MaybeSpan::Some(metadata) = &mut parts.metadata {
+                metadata.start += text;
+            }
+            if let MaybeSpan::Some(id) = &mut parts.id {
+                id.start += text;
+            }
         }
         &self.parts
     }
@@ -181,13 +188,6 @@ impl MaybeSpan {
             MaybeSpan::Some(span) => Some(span),
         }
     }
-
-    fn as_mut(&mut self) -> Option<&mut Span> {
-        match self {
-            MaybeSpan::None => None,
-            MaybeSpan::Some(span) => Some(span),
-        }
-    }
 }
 
 impl From<Option<Span>> for MaybeSpan {
@@ -237,13 +237,6 @@ impl Parts {
             metadata: message.metadata.as_ref().map(&mut append).into(),
             id: message.id.as_ref().map(append).into(),
         }
-    }
-
-    fn spans(&mut self) -> impl Iterator<Item = &mut Span> {
-        [&mut self.content, &mut self.timestamp]
-            .into_iter()
-            .chain(self.metadata.as_mut())
-            .chain(self.id.as_mut())
     }
 }
 
@@ -361,32 +354,30 @@ impl Cursor<'_> {
         self.token(b'"')?;
         let start = self.at;
         let first_escape = self.escapes.len();
+        let bytes = self.bytes;
+        let (chunks, _) = bytes.get(start..)?.as_chunks();
         let mut beyond_ascii = 0;
-        let mut chunk_start = start;
         let mut escape_end = start;
-        let end = 'string: loop {
-            let kinds = chunk::kinds_at(self.bytes, chunk_start);
+        let mut chunk_start = start;
+        let mut end = None;
+        for chunk in chunks {
+            let kinds = chunk::kinds(chunk);
             beyond_ascii |= kinds.beyond_ascii;
-            let mut ends = kinds.ends;
-            while ends != 0 {
-                let at = chunk_start + ends.trailing_zeros() as usize;
-                ends &= ends - 1;
-                if at < escape_end {
-                    continue;
-                }
-                match self.bytes.get(at)? {
-                    b'"' => break 'string at,
-                    b'\\' => {
-                        self.escapes.push(at);
-                        escape_end = match self.bytes.get(at + 1)? {
-                            b'u' => at + unescaped_from_utf_16(&self.bytes[at..])?.1,
-                            kind => short_escape(*kind).map(|_| at + 2)?,
-                        };
-                    }
-                    _ => return None,
+            if kinds.ends != 0 {
+                end = self.end_of_string(kinds.ends, chunk_start, &mut escape_end)?;
+                if end.is_some() {
+                    break;
                 }
             }
             chunk_start += chunk::SIZE;
+        }
+        let end = match end {
+            Some(end) => end,
+            None => {
+                let kinds = chunk::last_kinds(&bytes[chunk_start..]);
+                beyond_ascii |= kinds.beyond_ascii;
+                self.end_of_string(kinds.ends, chunk_start, &mut escape_end)??
+            }
         };
         self.at = end + 1;
         let span = Span {
@@ -398,6 +389,36 @@ impl Cursor<'_> {
             span,
             escapes: first_escape..self.escapes.len(),
         })
+    }
+
+    /// Where a string ends, if that is at one of these places in the chunk that begins
+    /// at `start`, after the escapes that are there. `escape_end` is where the last
+    /// escape ends; what is before it is part of that.
+    fn end_of_string(
+        &mut self,
+        mut places: u16,
+        start: usize,
+        escape_end: &mut usize,
+    ) -> Option<Option<usize>> {
+        while places != 0 {
+            let at = start + places.trailing_zeros() as usize;
+            places &= places - 1;
+            if at < *escape_end {
+                continue;
+            }
+            match self.bytes.get(at)? {
+                b'"' => return Some(Some(at)),
+                b'\\' => {
+                    self.escapes.push(at);
+                    *escape_end = match self.bytes.get(at + 1)? {
+                        b'u' => at + unescaped_from_utf_16(&self.bytes[at..])?.1,
+                        kind => short_escape(*kind).map(|_| at + 2)?,
+                    };
+                }
+                _ => return None,
+            }
+        }
+        Some(None)
     }
 
     /// A JSON object, as it stands.

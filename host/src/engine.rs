@@ -7,9 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Component;
-use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig,
-};
+use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig};
 
 use crate::bindings::ProviderPre;
 use crate::error::Error;
