@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::cell::{RefCell, RefMut};
 use core::mem::MaybeUninit;
-use core::ptr::null_mut;
+use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use crate::allocator::Allocator;
 use crate::clock::Alarm;
@@ -69,7 +69,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 pub fn read(stream: &InputStream, size: usize, buffer: &mut Vec<u8>) -> Result<usize, StreamError> {
     let room = buffer.spare_capacity_mut();
     assert!(size <= room.len());
-    LANDING.0.replace(room.as_mut_ptr().cast());
+    LANDING.0.replace(&raw mut *room as *mut [u8]);
     let mut result = MaybeUninit::uninit();
     // SAFETY: the host gives no more than it is asked for, and puts it where it is told
     // to by `cabi_realloc`; then it writes the result.
@@ -77,7 +77,7 @@ pub fn read(stream: &InputStream, size: usize, buffer: &mut Vec<u8>) -> Result<u
         read_stream(stream.handle(), size as u64, result.as_mut_ptr());
         result.assume_init()
     };
-    LANDING.0.replace(null_mut());
+    LANDING.0.replace(NOWHERE);
     match result {
         ReadResult::Ok { length, .. } => {
             // SAFETY: so many bytes were written there.
@@ -115,8 +115,10 @@ enum ReadError {
     Closed,
 }
 
-/// Where the next value that the host hands over is to lie; null is anywhere.
-static LANDING: Shared<*mut u8> = Shared(RefCell::new(null_mut()));
+/// Where the next value that the host hands over is to lie.
+static LANDING: Shared<*mut [u8]> = Shared(RefCell::new(NOWHERE));
+
+const NOWHERE: *mut [u8] = slice_from_raw_parts_mut(null_mut(), 0);
 
 /// Where the host puts values that it hands over. Without std there is none but
 /// this one.
@@ -134,9 +136,10 @@ unsafe extern "C" fn cabi_realloc(
     if new_size == 0 {
         return core::ptr::without_provenance_mut(align);
     }
-    let landing = LANDING.0.replace(null_mut());
+    let landing = LANDING.0.replace(NOWHERE);
     if !landing.is_null() {
-        return landing;
+        assert!(new_size <= landing.len());
+        return landing.cast();
     }
     // SAFETY: sizes and alignment are those of the canonical ABI.
     let new = unsafe {
