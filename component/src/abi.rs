@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use crate::error::Error;
 use crate::export::Open;
 use crate::message::{NewMessage, Role};
-use crate::messages::{Messages, Parts};
+use crate::messages::{Maybe, Messages, Parts};
 use crate::operation::{Action, Operation, Outcome};
 use crate::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
 
@@ -31,13 +31,6 @@ struct List<T> {
 }
 
 type Str = List<u8>;
-
-/// An `option`.
-#[repr(C, u8)]
-enum Maybe<T> {
-    None,
-    Some(T),
-}
 
 /// A `result` of an operation.
 #[repr(C, u8)]
@@ -164,24 +157,11 @@ impl Str {
     }
 }
 
-impl<T> Maybe<T> {
-    fn map<U>(self, map: impl FnOnce(T) -> U) -> Option<U> {
-        match self {
-            Maybe::None => None,
-            Maybe::Some(value) => Some(map(value)),
-        }
-    }
-
-    fn get(self) -> Option<T> {
-        self.map(|value| value)
-    }
-}
-
 impl Maybe<Str> {
     /// As [`List::into_vec`].
     unsafe fn into_string(self) -> Option<String> {
         // SAFETY: that of the caller.
-        self.map(|text| unsafe { text.into_string() })
+        self.get().map(|text| unsafe { text.into_string() })
     }
 }
 
@@ -297,7 +277,7 @@ impl OutcomeVariant {
                 messages: List::of(history.messages.addressed()),
                 total: history.total,
                 skipped: history.skipped,
-                ttl_seconds: history.ttl_seconds.map_or(Maybe::None, Maybe::Some),
+                ttl_seconds: history.ttl_seconds.into(),
             }),
             Outcome::Cleared => OutcomeVariant::Cleared,
             Outcome::Exists(exists) => OutcomeVariant::Exists(*exists),
@@ -368,8 +348,8 @@ unsafe extern "C" {
 }
 
 unsafe extern "C" {
-    /// What the linker has to be run before all else, which is nothing: as long as no
-    /// one calls it, the linker does, around every exported function.
+    /// The constructors of the C library. Unless something calls it, the linker wraps
+    /// every exported function in calls of it and of the destructors.
     fn __wasm_call_ctors();
 }
 
@@ -398,7 +378,7 @@ macro_rules! export {
 export! {
     "[static]client.open",
     fn open(options: *mut OptionsRecord) -> Returned<Fallible<u32>, Result<(), Error>> {
-        // SAFETY: there are none.
+        // SAFETY: what is linked of that library has none.
         unsafe { __wasm_call_ctors() };
         // SAFETY: the options were put into a place of their own, since they have more
         // fields than a function may have arguments.

@@ -1,6 +1,6 @@
 //! The allocator: talc, with small blocks kept aside when they are freed. An operation
-//! asks for some dozen of them, the next operation for the same again, and to find and
-//! to merge gaps each time would take a sixth of its instructions.
+//! asks for some dozen of them, and the next operation for the same again: there is no
+//! gap to be merged with another and split again in between.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 

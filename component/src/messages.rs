@@ -30,11 +30,6 @@ impl Text {
     pub fn bytes(&self, range: Range<usize>) -> Ref<'_, [u8]> {
         Ref::map(self.0.borrow(), |bytes| &bytes[range])
     }
-
-    /// Where the bytes are in memory, for as long as no more elements are read.
-    pub fn as_ptr(&self) -> *const u8 {
-        self.0.borrow().as_ptr()
-    }
 }
 
 /// Messages, oldest first, as spans of the text that they were read in.
@@ -104,14 +99,15 @@ impl Messages {
     /// The parts of the messages, with the address of every span in place of its
     /// position. This is for once.
     pub fn addressed(&mut self) -> &[Parts] {
-        let text = self.text.as_ptr().expose_provenance();
+        // They stay there, since no more elements are read.
+        let text = self.text.0.borrow().as_ptr().expose_provenance();
         for parts in &mut self.parts {
             parts.content.start += text;
             parts.timestamp.start += text;
-            if let MaybeSpan::Some(metadata) = &mut parts.metadata {
+            if let Maybe::Some(metadata) = &mut parts.metadata {
                 metadata.start += text;
             }
-            if let MaybeSpan::Some(id) = &mut parts.id {
+            if let Maybe::Some(id) = &mut parts.id {
                 id.start += text;
             }
         }
@@ -140,8 +136,8 @@ pub struct Parts {
     role: Role,
     content: Span,
     timestamp: Span,
-    metadata: MaybeSpan,
-    id: MaybeSpan,
+    metadata: Maybe<Span>,
+    id: Maybe<Span>,
 }
 
 /// A part of a text.
@@ -152,12 +148,14 @@ struct Span {
     length: usize,
 }
 
-/// An `Option<Span>` whose layout is known.
+/// An `Option` in the layout that the Canonical ABI gives to it.
 #[derive(Clone, Copy)]
 #[repr(C, u8)]
-enum MaybeSpan {
+pub enum Maybe<T> {
+    /// As [`Option::None`].
     None,
-    Some(Span),
+    /// As [`Option::Some`].
+    Some(T),
 }
 
 impl Span {
@@ -181,18 +179,19 @@ impl Span {
     }
 }
 
-impl MaybeSpan {
-    fn get(self) -> Option<Span> {
+impl<T> Maybe<T> {
+    /// The option that it is.
+    pub fn get(self) -> Option<T> {
         match self {
-            MaybeSpan::None => None,
-            MaybeSpan::Some(span) => Some(span),
+            Maybe::None => None,
+            Maybe::Some(value) => Some(value),
         }
     }
 }
 
-impl From<Option<Span>> for MaybeSpan {
-    fn from(span: Option<Span>) -> MaybeSpan {
-        span.map_or(MaybeSpan::None, MaybeSpan::Some)
+impl<T> From<Option<T>> for Maybe<T> {
+    fn from(value: Option<T>) -> Maybe<T> {
+        value.map_or(Maybe::None, Maybe::Some)
     }
 }
 
