@@ -1,18 +1,28 @@
-//! The allocator: talc, with small blocks kept aside when they are freed. An operation
-//! asks for some dozen of them, and the next operation for the same again: there is no
-//! gap to be merged with another and split again in between.
+//! The allocator: talc, with two things that it is told about the memory of an instance.
+//!
+//! Small blocks are kept aside when they are freed. An operation asks for some dozen of
+//! them, and the next operation for the same again: there is no gap to be merged with
+//! another and split again in between.
+//!
+//! Memory begins with what the instance has anyway, and grows at its end. So does the
+//! block that lies there, which stays where it is: a reply that is read piece by piece
+//! is there once, not twice.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::cell::Cell;
-use core::ptr::null_mut;
+use core::arch::wasm32::{memory_grow, memory_size};
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::{self, NonNull, null_mut};
 
-use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
+use talc::base::binning::Binning;
+use talc::base::{CHUNK_UNIT, Talc};
+use talc::source::Source;
+use talc::wasm::WasmBinning;
 
 /// Talc, and for each size the small blocks that are free.
 pub struct Allocator {
-    talc: WasmDynamicTalc,
+    talc: UnsafeCell<Talc<LinearMemory, WasmBinning>>,
     /// Each list is linked through the blocks themselves. Blocks stay in it: they are
     /// no more than there were in use at one time.
     free: [Cell<*mut Block>; SIZES],
@@ -29,7 +39,7 @@ impl Allocator {
     /// With no block aside.
     pub const fn new() -> Allocator {
         Allocator {
-            talc: new_wasm_dynamic_allocator(),
+            talc: UnsafeCell::new(Talc::new(LinearMemory { end: None })),
             free: [const { Cell::new(null_mut()) }; SIZES],
         }
     }
@@ -43,6 +53,23 @@ impl Allocator {
         let layout = Layout::from_size_align(size * STEP, ALIGNMENT).ok()?;
         is_aligned.then_some((free, layout))
     }
+
+    unsafe fn alloc_from_talc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: there is one thread, and talc calls nothing that allocates.
+        let block = unsafe { (*self.talc.get()).allocate(layout) };
+        block.map_or(null_mut(), NonNull::as_ptr)
+    }
+
+    /// Makes a block larger or smaller where it is, if it can.
+    unsafe fn resize(&self, place: *mut u8, layout: Layout, size: usize) -> bool {
+        // SAFETY: as above.
+        let talc = unsafe { &mut *self.talc.get() };
+        unsafe {
+            talc.try_realloc_in_place(place, layout, size)
+                || LinearMemory::grow_behind(talc, place, layout, size)
+                    && talc.try_realloc_in_place(place, layout, size)
+        }
+    }
 }
 
 // SAFETY: a block is either in one list or in use, and lists hold blocks of one layout,
@@ -50,11 +77,11 @@ impl Allocator {
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some((free, layout)) = self.small(layout) else {
-            return unsafe { self.talc.alloc(layout) };
+            return unsafe { self.alloc_from_talc(layout) };
         };
         let block = free.get();
         if block.is_null() {
-            return unsafe { self.talc.alloc(layout) };
+            return unsafe { self.alloc_from_talc(layout) };
         }
         free.set(unsafe { (*block).next });
         block.cast()
@@ -62,7 +89,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         let Some((free, _)) = self.small(layout) else {
-            return unsafe { self.talc.dealloc(place, layout) };
+            return unsafe { (*self.talc.get()).deallocate(place, layout) };
         };
         let block: *mut Block = place.cast();
         unsafe { block.write(Block { next: free.get() }) };
@@ -73,21 +100,102 @@ unsafe impl GlobalAlloc for Allocator {
         let Ok(new_layout) = Layout::from_size_align(size, layout.align()) else {
             return null_mut();
         };
-        match (self.small(layout), self.small(new_layout)) {
-            (Some((_, old)), Some((_, new))) if old == new => place,
-            (None, None) => unsafe { self.talc.realloc(place, layout, size) },
-            _ => unsafe {
-                let new = self.alloc(new_layout);
-                if !new.is_null() {
-                    new.copy_from_nonoverlapping(place, size.min(layout.size()));
-                    self.dealloc(place, layout);
-                }
-                new
-            },
+        let stays = match (self.small(layout), self.small(new_layout)) {
+            (Some((_, old)), Some((_, new))) => old == new,
+            (None, None) => unsafe { self.resize(place, layout, size) },
+            _ => false,
+        };
+        if stays {
+            return place;
+        }
+        unsafe {
+            let new = self.alloc(new_layout);
+            if !new.is_null() {
+                new.copy_from_nonoverlapping(place, size.min(layout.size()));
+                self.dealloc(place, layout);
+            }
+            new
         }
     }
 }
 
+/// The memory of the instance, behind what the linker has put there.
+#[derive(Debug)]
+struct LinearMemory {
+    /// Of what talc has been given.
+    end: Option<NonNull<u8>>,
+}
+
+// SAFETY: it does not allocate.
+unsafe impl Source for LinearMemory {
+    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
+        let Some(end) = talc.source.end else {
+            // More of it only if that is too little even for the books.
+            let base = (&raw const __heap_base).cast_mut();
+            let claim = |talc: &mut Talc<Self, B>| {
+                // SAFETY: nothing else uses what is there.
+                unsafe { talc.claim(base, memory_size::<0>() * PAGE - base.addr()) }
+            };
+            talc.source.end = claim(talc).or_else(|| {
+                memory_grow::<0>(1);
+                claim(talc)
+            });
+            return talc.source.end.map(drop).ok_or(());
+        };
+        // SAFETY: it is the end.
+        let used = unsafe { talc.reserved(end) }.up_to;
+        let free = end.addr().get() - used.addr().get();
+        LinearMemory::grow(talc, (layout.size() + layout.align()).saturating_sub(free))
+    }
+}
+
+impl LinearMemory {
+    /// Has the memory grow behind a block, if nothing else is there, so that the block
+    /// can grow to this size.
+    ///
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::realloc`].
+    unsafe fn grow_behind<B: Binning>(
+        talc: &mut Talc<Self, B>,
+        place: *mut u8,
+        layout: Layout,
+        size: usize,
+    ) -> bool {
+        let Some(end) = talc.source.end else {
+            return false;
+        };
+        // SAFETY: it is the end.
+        let used = unsafe { talc.reserved(end) }.up_to;
+        let is_last = used.addr().get() - place.addr() < layout.size() + 2 * CHUNK_UNIT;
+        let missing = size.saturating_sub(end.addr().get() - place.addr());
+        is_last && LinearMemory::grow(talc, missing).is_ok()
+    }
+
+    /// Asks the host for so many bytes more, with some for the books.
+    fn grow<B: Binning>(talc: &mut Talc<Self, B>, bytes: usize) -> Result<(), ()> {
+        let pages = (bytes + 2 * CHUNK_UNIT).div_ceil(PAGE);
+        let end = talc.source.end.ok_or(())?;
+        let before = memory_grow::<0>(pages);
+        if before == usize::MAX {
+            return Err(());
+        }
+        // One byte less, since the end of all that there can be is no address.
+        let last = ((before + pages).wrapping_mul(PAGE)).wrapping_sub(1);
+        let new_end = ptr::without_provenance_mut(last);
+        // SAFETY: nothing else asks for memory, so the new pages are behind the old ones.
+        talc.source.end = Some(unsafe { talc.extend(end, new_end) });
+        Ok(())
+    }
+}
+
+unsafe extern "C" {
+    /// Where what the linker has put there ends.
+    static __heap_base: u8;
+}
+
+/// Bytes by which memory grows.
+const PAGE: usize = 64 * 1024;
 /// Sizes of small blocks: 1 to 32 steps. None has a size of 0.
 const SIZES: usize = 33;
 /// Bytes.

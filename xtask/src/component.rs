@@ -95,10 +95,14 @@ const PROFILE: &str = "component";
 
 /// Compiler flags. Nothing loads a component at another address, so addresses are
 /// constants; the stack is a quarter of the usual megabyte, since nothing recurses
-/// deeper than serde_json's 128 levels; and the sources have paths that are the same
-/// everywhere.
+/// deeper than serde_json's 128 levels; memory begins with as much as operations on
+/// short sessions take, since growing takes long; and the sources have paths that are
+/// the same everywhere.
 fn flags(checkout: &Path) -> OsString {
-    let mut flags = OsString::from("-Crelocation-model=static\u{1f}-Clink-arg=-zstack-size=262144");
+    let mut flags = OsString::from(
+        "-Crelocation-model=static\u{1f}-Clink-arg=-zstack-size=262144\u{1f}\
+         -Clink-arg=--initial-memory=524288",
+    );
     let mut remap = |from: &Path, to: &str| {
         flags.push("\u{1f}--remap-path-prefix=");
         flags.push(from);
