@@ -27,6 +27,9 @@ pub struct Costs {
     pub compile: f64,
     /// Nanoseconds of the same with the compiled code on disk.
     pub load: f64,
+    /// Nanoseconds to make an instance with an open client, and to drop it; of code
+    /// that is loaded, in a place set aside, without a connection.
+    pub instantiate: f64,
     /// Nanoseconds of a whole process of the command that asks whether a session
     /// exists, the compiled code on disk.
     pub command: f64,
@@ -92,6 +95,13 @@ pub fn measure(
     };
     // The first one leaves it in the cache.
     open(true)?;
+    let prepared = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation)
+        .preallocate(1)
+        .prepare()?;
+    let instantiate = || {
+        let runtime = slot::runtime(1)?;
+        timed(|| Ok(runtime.block_on(prepared.open()).map(drop)?))
+    };
     let command = |arguments: &[&str]| {
         let mut command = Command::new(cli);
         command.args(arguments).stdout(Stdio::null());
@@ -108,6 +118,7 @@ pub fn measure(
         component: COMPONENT.len(),
         compile: repeated(times.min(5), || open(false))?,
         load: repeated(times, || open(true))?,
+        instantiate: repeated(10 * times, instantiate)?,
         command: repeated(times, || command(&exists))?,
         command_alone: repeated(times, || command(&["--version"]))?,
     };

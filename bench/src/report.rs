@@ -181,6 +181,10 @@ impl Report<'_> {
                 shown_time(costs.load),
             ),
             (
+                "make an instance of code that is loaded, and drop it",
+                shown_time(costs.instantiate),
+            ),
+            (
                 "the command asks exists, whole process, compiled code on disk",
                 shown_time(costs.command),
             ),
