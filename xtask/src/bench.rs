@@ -6,12 +6,16 @@ use std::process::{Command, Stdio};
 
 use xtask::server::Server;
 
-use crate::{Result, checkout, cli, command, release_dir, run, setup, shown, step, target_dir};
+use crate::{Result, cargo, checkout, command, release_dir, run, setup, shown, step, target_dir};
 
-/// Runs it. A quick run shows that it works, and leaves what it writes below the
-/// target folder.
+/// Runs it. A quick run shows that it works, with what is built for everything else,
+/// and leaves what it writes below the target folder.
 pub fn measure(quick: bool) -> Result {
     setup::redis()?;
+    let programs = match quick {
+        true => release_dir()?,
+        false => shipped()?,
+    };
     let folder = target_dir()?.join("bench");
     let fred = fred(&folder)?;
     let python = python(&folder.join("venv"), quick);
@@ -21,14 +25,14 @@ pub fn measure(quick: bool) -> Result {
         true => folder.clone(),
         false => checkout().join("bench"),
     };
-    let mut bench = command(release_dir()?.join("session-memory-bench"));
+    let mut bench = command(programs.join("session-memory-bench"));
     bench
         .arg("run")
         .arg(server.address().to_string())
         .arg("--output")
         .arg(&output)
         .arg("--cli")
-        .arg(cli()?)
+        .arg(programs.join("session-memory"))
         // Compiled components; those of the person who runs this stay as they are.
         .env("XDG_CACHE_HOME", folder.join("cache"));
     if quick {
@@ -44,6 +48,23 @@ pub fn measure(quick: bool) -> Result {
     run(&mut bench)?;
     step(&format!("wrote {}", shown(&output.join("report.md"))));
     Ok(())
+}
+
+/// Builds what is measured as it would be shipped; answers where it is.
+fn shipped() -> Result<PathBuf> {
+    const PROFILE: &str = "shipped";
+    step("building what is measured; the first time this takes some ten minutes");
+    cargo(&[
+        "build",
+        "--profile",
+        PROFILE,
+        "--package",
+        "session-memory-host",
+        "--package",
+        "session-memory-bench",
+        "--bins",
+    ])?;
+    Ok(target_dir()?.join(PROFILE))
 }
 
 /// Builds the program that takes part for fred; none if its crates are not here and

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         (Some("build"), None, None) => build(),
         (Some("demo"), None, None) => build().and_then(|()| demo::run(&cli()?)),
         (Some("test"), None, None) => test(),
-        (Some("bench"), None, None) => build().and_then(|()| bench::measure(false)),
+        (Some("bench"), None, None) => setup::target().and_then(|()| bench::measure(false)),
         (Some("bench"), Some("--quick"), None) => build().and_then(|()| bench::measure(true)),
         _ => {
             eprintln!("{USAGE}");
