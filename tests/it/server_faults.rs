@@ -222,14 +222,15 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
 async fn a_server_that_loads_is_waited_for() {
     for delivery in DELIVERIES {
         // Slow enough to be caught at it, and large enough that the server looks at
-        // its clients at every key, which it does every 2 MiB.
-        let slow = ["--key-load-delay", "150000", "--rdbcompression", "no"];
+        // its clients at every key, which it does every 2 MiB: several times before
+        // the impatient one gives up.
+        let slow = ["--key-load-delay", "75000", "--rdbcompression", "no"];
         let mut server = server_with(&[&DURABLE[..], &slow].concat());
         let patient = memory_with(&server, options(delivery, 10_000)).await;
         let impatient = memory_with(&server, options(delivery, 300)).await;
         patient.add("s", Role::User, "before", None).await.unwrap();
         let mut client = server.client().unwrap();
-        for n in 0..10 {
+        for n in 0..20 {
             let set = ["SET", &format!("other:{n}"), &"x".repeat(3 << 20)];
             client.command(&set).unwrap();
         }
