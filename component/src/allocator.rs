@@ -145,7 +145,8 @@ unsafe impl Source for LinearMemory {
         // SAFETY: it is the end.
         let used = unsafe { talc.reserved(end) }.up_to;
         let free = end.addr().get() - used.addr().get();
-        LinearMemory::grow(talc, (layout.size() + layout.align()).saturating_sub(free))
+        let missing = (layout.size() + layout.align()).saturating_sub(free);
+        LinearMemory::grow(talc, end, missing)
     }
 }
 
@@ -169,19 +170,22 @@ impl LinearMemory {
         let used = unsafe { talc.reserved(end) }.up_to;
         let is_last = used.addr().get() - place.addr() < layout.size() + 2 * CHUNK_UNIT;
         let missing = size.saturating_sub(end.addr().get() - place.addr());
-        is_last && LinearMemory::grow(talc, missing).is_ok()
+        is_last && LinearMemory::grow(talc, end, missing).is_ok()
     }
 
-    /// Asks the host for so many bytes more, with some for the books.
-    fn grow<B: Binning>(talc: &mut Talc<Self, B>, bytes: usize) -> Result<(), ()> {
+    /// Asks the host for so many bytes more behind `end`, with some for the books.
+    fn grow<B: Binning>(
+        talc: &mut Talc<Self, B>,
+        end: NonNull<u8>,
+        bytes: usize,
+    ) -> Result<(), ()> {
         let pages = (bytes + 2 * CHUNK_UNIT).div_ceil(PAGE);
-        let end = talc.source.end.ok_or(())?;
         let before = memory_grow::<0>(pages);
         if before == usize::MAX {
             return Err(());
         }
         // One byte less, since the end of all that there can be is no address.
-        let last = ((before + pages).wrapping_mul(PAGE)).wrapping_sub(1);
+        let last = (before + pages).wrapping_mul(PAGE).wrapping_sub(1);
         let new_end = ptr::without_provenance_mut(last);
         // SAFETY: nothing else asks for memory, so the new pages are behind the old ones.
         talc.source.end = Some(unsafe { talc.extend(end, new_end) });
