@@ -13,8 +13,8 @@ use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use crate::allocator::Allocator;
 use crate::clock::Alarm;
+use crate::ids::Ids;
 use crate::in_memory::Sessions;
-use crate::random::Ids;
 use wasi::io::error::Error;
 use wasi::io::streams::{InputStream, StreamError};
 

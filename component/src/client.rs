@@ -3,6 +3,7 @@
 
 use core::mem;
 
+use crate::bindings::ids;
 use crate::clock::Deadline;
 use crate::command::Commands;
 use crate::connection::Connection;
@@ -97,6 +98,8 @@ impl Client {
         greeted(&exchange, greeting, settings)?;
         if pipeline.settle(&exchange) {
             self.connection = connection;
+        } else {
+            ids().doubt();
         }
         self.knows_script |= pipeline.has_appended();
         Ok(())

@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use crate::bindings::sessions;
 use crate::bindings::wasi::cli::environment::get_environment;
+use crate::bindings::{ids, sessions};
 use crate::client::Client;
 use crate::clock::{self, Deadline};
 use crate::error::Error;
@@ -67,6 +67,7 @@ impl Open {
         let stamp = Stamp {
             timestamp: &timestamp,
             id: random::id,
+            settled: ids().settled(),
         };
         match &self.memory {
             Memory::Redis(client) => {

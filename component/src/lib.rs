@@ -10,6 +10,7 @@
 //!   client     connects if need be, exchanges, gives up what broke
 //!     pipeline operations that travel together, and which are tried again
 //!     session  an operation is a request and the reading of its replies
+//!       ids        ids of messages, and which of them are settled
 //!       message    a message <-> the JSON element of a list
 //!       messages   elements read where they lie in a reply
 //!       command    a command -> bytes
@@ -17,7 +18,7 @@
 //!     connection   write once, read until the replies are complete
 //!       socket     wasi:sockets
 //!       clock      wasi:clocks
-//!       random     wasi:random: ids of messages, jitter of waits
+//!       random     wasi:random: for ids, and jitter of waits
 //! ```
 //!
 //! The modules from [`error`] to [`in_memory`] are plain values in, plain values
@@ -32,6 +33,7 @@ pub mod error;
 pub mod options;
 
 mod chunk;
+pub mod ids;
 pub mod message;
 pub mod messages;
 pub mod operation;

@@ -155,21 +155,21 @@ pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
         .naive_utc();
     let mut text = *b"0000-00-00T00:00:00.000000";
     // A year of five digits is beyond what is shown, and is none that a clock tells.
-    put_digits(&mut text[0..4], time.year().unsigned_abs());
-    put_digits(&mut text[5..7], time.month());
-    put_digits(&mut text[8..10], time.day());
-    put_digits(&mut text[11..13], time.hour());
-    put_digits(&mut text[14..16], time.minute());
-    put_digits(&mut text[17..19], time.second());
+    put_digits(&mut text[0..4], time.year().unsigned_abs().into());
+    put_digits(&mut text[5..7], time.month().into());
+    put_digits(&mut text[8..10], time.day().into());
+    put_digits(&mut text[11..13], time.hour().into());
+    put_digits(&mut text[14..16], time.minute().into());
+    put_digits(&mut text[17..19], time.second().into());
     // chrono says a leap second as nanoseconds beyond a whole second.
     let microseconds = time.nanosecond() / 1000 % 1_000_000;
-    put_digits(&mut text[20..], microseconds);
+    put_digits(&mut text[20..], microseconds.into());
     let length = if microseconds == 0 { 19 } else { text.len() };
     text[..length].iter().copied().map(char::from).collect()
 }
 
 /// Puts the last digits of a number, as many as there is room for.
-fn put_digits(text: &mut [u8], number: u32) {
+pub fn put_digits(text: &mut [u8], number: u64) {
     let mut rest = number;
     for digit in text.iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;

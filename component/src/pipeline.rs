@@ -432,6 +432,7 @@ fn fnv_1a(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Settled;
     use crate::message::{NewMessage, Role};
     use crate::options::{Delivery, Options};
     use crate::reply::ReplyReader;
@@ -439,6 +440,7 @@ mod tests {
     const STAMP: Stamp<'_> = Stamp {
         timestamp: "t",
         id: || "i".to_owned(),
+        settled: Settled::NONE,
     };
 
     fn settings(delivery: Delivery) -> Settings {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::command::{Commands, decimal};
 use crate::error::Error;
+use crate::ids::Settled;
 use crate::message::NewMessage;
 use crate::messages::Messages;
 use crate::operation::{Action, History, Outcome};
@@ -40,6 +41,8 @@ pub struct Stamp<'a> {
     pub timestamp: &'a str,
     /// Makes an id that no other message has.
     pub id: fn() -> String,
+    /// The ids that were settled before it began.
+    pub settled: Settled,
 }
 
 /// What a request does on the server.
@@ -81,6 +84,7 @@ impl Task {
             Ok(match settings.delivery {
                 Delivery::ExactlyOnce => Step::Append(Append {
                     elements,
+                    settled: stamp.settled,
                     look_back: LOOK_BACK,
                     script: Script::Cached,
                 }),
@@ -315,6 +319,9 @@ pub fn pong(replies: Replies<'_>) -> Result<(), Error> {
 /// its time to live.
 struct Append {
     elements: Vec<Vec<u8>>,
+    /// If the last entry has one of these ids, the elements are not there yet: they
+    /// would come after it.
+    settled: Settled,
     look_back: u64,
     script: Script,
 }
@@ -342,8 +349,24 @@ impl Append {
         let ttl = decimal(settings.session_ttl.into());
         let most = decimal(settings.max_messages.unwrap_or(0).into());
         let back = decimal(self.look_back);
+        let bounds = self.settled.bounds();
+        let [oldest, newest] = match &bounds {
+            Some(bounds) => bounds.each_ref().map(|digits| &digits[..]),
+            None => [&b""[..]; 2],
+        };
         commands.push_with(
-            &[name, body.as_bytes(), b"1", key, &back, &ttl, policy, &most],
+            &[
+                name,
+                body.as_bytes(),
+                b"1",
+                key,
+                &back,
+                oldest,
+                newest,
+                &ttl,
+                policy,
+                &most,
+            ],
             &self.elements,
         );
     }
@@ -371,7 +394,7 @@ const LOOK_BACK: u64 = 64;
 
 /// The script. Its digest is what EVALSHA knows it by, and a test compares them.
 const APPEND: &str = include_str!("append.lua");
-const APPEND_SHA1: &str = "cc2463dce0af942c52565db63a2a0693975b69a4";
+const APPEND_SHA1: &str = "bd7b46808e1460ef895f5e59d6d4139e3cff24e9";
 
 // add, add-all, at most once: a transaction.
 
@@ -580,6 +603,7 @@ fn count(reply: Reply<'_>) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Ids;
     use crate::message::{Message, Role};
     use crate::options::Options;
     use crate::reply::{Progress, Received, ReplyReader};
@@ -619,6 +643,7 @@ mod tests {
     const STAMP: Stamp<'_> = Stamp {
         timestamp: "t",
         id: || "i".to_owned(),
+        settled: Settled::NONE,
     };
 
     fn task(action: Action, settings: &Settings) -> Task {
@@ -747,7 +772,7 @@ mod tests {
         const A: &str = r#"{"role":"user","content":"a","timestamp":"t","id":"i"}"#;
         const B: &str = r#"{"role":"user","content":"b","timestamp":"t","id":"i"}"#;
         for (given, expected) in [
-            (Options::default(), "1 k 64 3600 sliding 0"),
+            (Options::default(), "1 k 64   3600 sliding 0"),
             (
                 Options {
                     ttl_policy: Some(TtlPolicy::Fixed),
@@ -755,7 +780,7 @@ mod tests {
                     max_messages: Some(5),
                     ..Options::default()
                 },
-                "1 k 64 60 fixed 5",
+                "1 k 64   60 fixed 5",
             ),
         ] {
             let settings = settings(given);
@@ -791,7 +816,22 @@ mod tests {
         assert_eq!(task.appends(), 1);
         task.look_further_back(36);
         let request = sent(|commands| task.request(commands, &settings));
-        assert!(request.contains(" 1 k 100 3600 sliding 0 "), "{request}");
+        assert!(request.contains(" 1 k 100   3600 sliding 0 "), "{request}");
+    }
+
+    #[test]
+    fn an_append_says_what_is_settled() {
+        let settings = settings(Options::default());
+        let mut ids = Ids::new();
+        ids.next(|| 0);
+        let stamp = Stamp {
+            settled: ids.settled(),
+            ..STAMP
+        };
+        let task = Task::new("k".to_owned(), Action::Add(new("a")), &settings, stamp).unwrap();
+        let request = sent(|commands| task.request(commands, &settings));
+        let expected = " 1 k 64 000000000001 000000000001 3600 sliding 0 ";
+        assert!(request.contains(expected), "{request}");
     }
 
     #[test]

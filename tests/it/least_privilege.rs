@@ -1,4 +1,5 @@
-//! A user with the permissions that README names, and no others.
+//! A user with the permissions that README names, and no others: without LINDEX, which
+//! may be left out.
 
 use session_memory_host::{Delivery, NewMessage, Options, Role, TtlPolicy};
 use session_memory_tests::{Server, builder, integer, is_redis_7, redis, server};

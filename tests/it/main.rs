@@ -11,6 +11,7 @@ mod faults;
 mod isolation;
 mod least_privilege;
 mod limits;
+mod look_back;
 mod model;
 mod pipeline;
 mod sandbox;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use session_memory::command::Commands;
+use session_memory::ids::Ids;
 use session_memory::options::Settings;
 use session_memory::pipeline::Pipeline;
 use session_memory::session::Stamp;
@@ -135,7 +136,8 @@ struct Prebuilt {
     session: String,
     bytes: Vec<u8>,
     replies: usize,
-    /// Where numbers end that are counted up: that of the content, and the id.
+    /// Where numbers end that are counted up: of the last message before, of the
+    /// content, and of the id.
     numbers: Vec<usize>,
 }
 
@@ -147,9 +149,12 @@ impl Prebuilt {
             action,
         };
         let operations = actions.into_iter().map(operation).collect();
+        let mut ids = Ids::new();
+        ids.next(|| 0);
         let stamp = Stamp {
             timestamp: TIMESTAMP,
             id: || ID.to_owned(),
+            settled: ids.settled(),
         };
         let mut commands = Commands::default();
         Pipeline::new(operations, settings, stamp).request(&mut commands);
@@ -162,7 +167,7 @@ impl Prebuilt {
                 .map(|start| start + text.len())
         };
         let content = format!("\"content\":\"{}", number(0));
-        let numbers = [end_of(&content), end_of(ID)]
+        let numbers = [end_of(SETTLED), end_of(&content), end_of(ID)]
             .into_iter()
             .flatten()
             .collect();
@@ -193,8 +198,10 @@ impl Prebuilt {
     }
 }
 
-/// Of the length that the component's have.
-const ID: &str = "0123456789abcdef0123456789abcdef-000000";
+/// Such as the component's are.
+const ID: &str = "0123456789abcdef0123456789abcdef-000000000001";
+/// The ids that are settled at first, as arguments.
+const SETTLED: &str = "000000000001\r\n$12\r\n000000000001";
 const TIMESTAMP: &str = "2024-01-15T10:30:00.250000";
 
 /// Finds where replies end, and nothing else.
