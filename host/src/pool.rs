@@ -4,8 +4,13 @@
 //! there may be, has its turn at once, in its caller's own future: a lone call pays
 //! for no sharing. Otherwise it waits in line. When a turn ends and calls wait, a
 //! task takes the instance over and drives it: it takes as many calls from the
-//! front of the line as may go together, runs them as one pipeline, gives each
-//! caller its result, and goes on until nobody waits.
+//! line as may go together, runs them as one pipeline, gives each caller its
+//! result, and goes on until nobody waits.
+//!
+//! A session prefers one of the instances, since the one that appended the last
+//! message can spare the server a search. That is a matter of cost alone: where the
+//! preferred instance is not idle, a call has any other that is, and in line it is
+//! passed over once at the most.
 //!
 //! So as long as a call waits, every instance is at work, and the end of each turn
 //! looks at the line. A caller that gives up while it waits leaves the line, and
@@ -14,6 +19,7 @@
 //! held while anything is waited for.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{mem, slice};
 
@@ -32,6 +38,8 @@ use crate::instance::{Instance, Results, Template};
 pub(crate) struct Pool {
     pub(crate) template: Arc<Template>,
     limits: Limits,
+    /// What tells which instance a session prefers.
+    hasher: RandomState,
     state: Mutex<State>,
 }
 
@@ -43,21 +51,31 @@ pub(crate) struct Limits {
 }
 
 struct State {
-    /// The one used last is used first.
-    idle: Vec<Instance>,
-    /// Turns that are taken, each with an instance or the right to make one. With
-    /// the idle instances they are no more than there may be.
-    turns: usize,
-    /// In the order of their numbers. If there are any, all turns are taken.
+    /// As many as were needed at once, and no more than there may be.
+    seats: Vec<Seat>,
+    /// In the order of their numbers. If there are any, there are as many seats as there
+    /// may be, and all are taken.
     line: VecDeque<Waiting>,
     /// The number of the next one in line.
     next: u64,
+}
+
+/// Where an instance is.
+enum Seat {
+    /// The instance is idle, or one can be made.
+    Free(Option<Instance>),
+    /// A turn has the instance, or the right to make it.
+    Taken,
 }
 
 /// A call that waits for its turn.
 struct Waiting {
     number: u64,
     operations: Vec<Operation>,
+    /// The seat that its session prefers.
+    seat: usize,
+    /// Whether calls that came later went out before it, from a seat that they prefer.
+    passed_over: bool,
     /// Whether it goes out with no other.
     alone: bool,
     answer: oneshot::Sender<Answer>,
@@ -81,9 +99,9 @@ impl Pool {
                 instances,
                 ..limits
             },
+            hasher: RandomState::new(),
             state: Mutex::new(State {
-                idle: vec![first],
-                turns: 0,
+                seats: vec![Seat::Free(Some(first))],
                 line: VecDeque::new(),
                 next: 0,
             }),
@@ -105,12 +123,15 @@ impl Pool {
 
     /// A turn at once, or a place in line.
     fn enter(self: &Arc<Pool>, operations: Vec<Operation>) -> Result<Entry<'_>, Failure> {
+        let session = operations.first().map(|first| &first.session_id);
+        let hash = self.hasher.hash_one(session);
         let mut state = self.state();
-        if state.turns < self.limits.instances {
-            state.turns += 1;
+        let preferred = (hash % state.seats.len() as u64) as usize;
+        if let Some((seat, instance)) = state.take_seat(preferred, self.limits.instances) {
             let turn = Turn {
                 pool: Arc::clone(self),
-                instance: state.idle.pop(),
+                seat,
+                instance,
                 drives: false,
             };
             return Ok(Entry::Turn(turn, operations));
@@ -127,6 +148,8 @@ impl Pool {
         let (sender, answer) = oneshot::channel();
         state.line.push_back(Waiting {
             number,
+            seat: preferred,
+            passed_over: false,
             alone: !self.may_share(&operations),
             operations,
             answer: sender,
@@ -202,33 +225,77 @@ impl State {
         self.line.remove(place.ok()?)
     }
 
-    /// The calls that go out next, as one pipeline: of those that wait, the share of one
-    /// of so many instances, since the others will come for theirs.
-    fn next_batch(&mut self, instances: usize) -> Vec<Waiting> {
-        let share = self.line.len().div_ceil(instances);
-        let Some(first) = self.line.pop_front() else {
-            return Vec::new();
+    /// A seat that is free, with its instance if it has one: the preferred one if it
+    /// can be, and rather one with an instance than one without. None if there are no
+    /// more than are taken.
+    fn take_seat(&mut self, preferred: usize, at_most: usize) -> Option<(usize, Option<Instance>)> {
+        let rank = |(number, seat): (usize, &Seat)| match seat {
+            Seat::Free(instance) => Some((instance.is_none(), number != preferred, number)),
+            Seat::Taken => None,
         };
-        if first.alone {
-            return vec![first];
+        let best = self.seats.iter().enumerate().filter_map(rank).min();
+        let number = match best {
+            Some((_, _, number)) => number,
+            None if self.seats.len() < at_most => {
+                self.seats.push(Seat::Free(None));
+                self.seats.len() - 1
+            }
+            None => return None,
+        };
+        match mem::replace(&mut self.seats[number], Seat::Taken) {
+            Seat::Free(instance) => Some((number, instance)),
+            Seat::Taken => None,
         }
-        let mut bytes = first.bytes();
-        let mut operations = first.operations.len();
-        let mut batch = vec![first];
-        loop {
-            let fits = |next: &mut Waiting| {
-                !next.alone
-                    && batch.len() < share
-                    && operations + next.operations.len() <= BATCH_OPERATIONS
-                    && bytes + next.bytes() <= BATCH_BYTES
-            };
-            let Some(next) = self.line.pop_front_if(fits) else {
-                return batch;
-            };
-            bytes += next.bytes();
-            operations += next.operations.len();
-            batch.push(next);
+    }
+
+    /// The calls that go out next from a seat, as one pipeline: those that prefer it, and
+    /// those that were passed over before. If there are none, the share of one of all
+    /// seats, since the others will come for theirs.
+    fn next_batch(&mut self, seat: usize) -> Vec<Waiting> {
+        let prefers = |call: &Waiting| call.seat == seat || call.passed_over;
+        let any = !self.line.iter().any(prefers);
+        let share = self.line.len().div_ceil(self.seats.len());
+        let mut batch = Batch::default();
+        let mut line = mem::take(&mut self.line).into_iter();
+        for mut call in line.by_ref() {
+            if !any && !prefers(&call) {
+                call.passed_over = true;
+                self.line.push_back(call);
+            } else if any && batch.calls.len() == share || !batch.has_room_for(&call) {
+                self.line.push_back(call);
+                break;
+            } else {
+                batch.push(call);
+            }
         }
+        self.line.extend(line);
+        batch.calls
+    }
+}
+
+/// Calls that go out together.
+#[derive(Default)]
+struct Batch {
+    calls: Vec<Waiting>,
+    operations: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn has_room_for(&self, call: &Waiting) -> bool {
+        let fits = || {
+            !self.calls[0].alone
+                && !call.alone
+                && self.operations + call.operations.len() <= BATCH_OPERATIONS
+                && self.bytes + call.bytes() <= BATCH_BYTES
+        };
+        self.calls.is_empty() || fits()
+    }
+
+    fn push(&mut self, call: Waiting) {
+        self.operations += call.operations.len();
+        self.bytes += call.bytes();
+        self.calls.push(call);
     }
 }
 
@@ -255,6 +322,7 @@ fn size(operation: &Operation) -> usize {
 /// a turn ends, those who wait are seen to.
 struct Turn {
     pool: Arc<Pool>,
+    seat: usize,
     instance: Option<Instance>,
     /// Whether it belongs to the task that serves the line.
     drives: bool,
@@ -281,7 +349,7 @@ impl Turn {
     /// Serves the line until it is empty.
     async fn drive(mut self) {
         loop {
-            let batch = self.pool.state().next_batch(self.pool.limits.instances);
+            let batch = self.pool.state().next_batch(self.seat);
             if batch.is_empty() {
                 break;
             }
@@ -323,19 +391,20 @@ impl Drop for Turn {
             drop(state);
             let turn = Turn {
                 pool: Arc::clone(&self.pool),
+                seat: self.seat,
                 instance: self.instance.take(),
                 drives: true,
             };
             runtime.spawn(turn.drive());
             return;
         }
-        state.turns -= 1;
-        state.idle.extend(self.instance.take());
+        state.seats[self.seat] = Seat::Free(self.instance.take());
         // A task that drives ends before the line does when its runtime is shut
         // down, which may be that of the next one in line as well.
-        let left = match state.turns {
-            0 => mem::take(&mut state.line),
-            _ => VecDeque::new(),
+        let is_free = |seat: &Seat| matches!(seat, Seat::Free(_));
+        let left = match state.seats.iter().all(is_free) {
+            true => mem::take(&mut state.line),
+            false => VecDeque::new(),
         };
         drop(state);
         for call in left {
@@ -365,3 +434,83 @@ const BATCH_OPERATIONS: usize = 128;
 const BATCH_BYTES: usize = 256 << 10;
 /// Messages of a read that goes out together with other calls.
 const SHORT_READ: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line before so many seats, which are all taken.
+    fn line(seats: usize, calls: &[(usize, bool)]) -> State {
+        let waiting = |(number, (seat, alone)): (usize, &(usize, bool))| Waiting {
+            number: number as u64,
+            operations: vec![Operation {
+                session_id: String::new(),
+                action: Action::Count,
+            }],
+            seat: *seat,
+            passed_over: false,
+            alone: *alone,
+            answer: oneshot::channel().0,
+            runtime: Handle::current(),
+        };
+        State {
+            seats: (0..seats).map(|_| Seat::Taken).collect(),
+            line: calls.iter().enumerate().map(waiting).collect(),
+            next: calls.len() as u64,
+        }
+    }
+
+    fn numbers(calls: &[Waiting]) -> Vec<u64> {
+        calls.iter().map(|call| call.number).collect()
+    }
+
+    #[tokio::test]
+    async fn a_seat_takes_the_calls_that_prefer_it() {
+        let mut state = line(2, &[0, 1, 0, 1, 1, 0].map(|seat| (seat, false)));
+        assert_eq!(numbers(&state.next_batch(1)), [1, 3, 4]);
+        assert_eq!(numbers(state.line.make_contiguous()), [0, 2, 5]);
+        assert_eq!(numbers(&state.next_batch(0)), [0, 2, 5]);
+        assert!(state.next_batch(0).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_call_is_passed_over_once() {
+        let mut state = line(2, &[0, 1, 0, 1].map(|seat| (seat, false)));
+        assert_eq!(numbers(&state.next_batch(1)), [1, 3]);
+        assert_eq!(numbers(&state.next_batch(1)), [0, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_seat_that_none_prefers_takes_its_share() {
+        let mut state = line(2, &[(0, false); 5]);
+        assert_eq!(numbers(&state.next_batch(1)), [0, 1, 2]);
+        assert_eq!(numbers(&state.next_batch(1)), [3]);
+        assert_eq!(numbers(&state.next_batch(1)), [4]);
+    }
+
+    #[tokio::test]
+    async fn what_goes_alone_goes_in_its_turn() {
+        let calls = [(0, false), (1, true), (0, true), (0, false), (1, false)];
+        let mut state = line(2, &calls);
+        assert_eq!(numbers(&state.next_batch(0)), [0]);
+        // It was passed over, and the one after it was not.
+        assert_eq!(numbers(&state.next_batch(0)), [1]);
+        assert_eq!(numbers(&state.next_batch(0)), [2]);
+        assert_eq!(numbers(&state.next_batch(1)), [4]);
+        assert_eq!(numbers(&state.next_batch(1)), [3]);
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_seats_than_instances() {
+        let mut state = line(1, &[]);
+        let number = |taken: Option<(usize, Option<Instance>)>| taken.map(|(number, _)| number);
+        assert_eq!(number(state.take_seat(0, 3)), Some(1));
+        assert_eq!(number(state.take_seat(0, 3)), Some(2));
+        assert_eq!(number(state.take_seat(0, 3)), None);
+        state.seats[1] = Seat::Free(None);
+        state.seats[2] = Seat::Free(None);
+        assert_eq!(number(state.take_seat(2, 3)), Some(2));
+        assert_eq!(number(state.take_seat(2, 3)), Some(1));
+        assert_eq!(number(state.take_seat(1, 3)), None);
+    }
+}

@@ -109,6 +109,22 @@ async fn what_arrives_late_behind_a_settled_message_is_there_once() {
     assert_eq!(bench.proxy.carried_out(), 20);
 }
 
+/// Another instance would find nothing of its own at the end.
+#[tokio::test]
+async fn a_session_keeps_to_an_instance() {
+    let server = server();
+    let mut bench = Bench::new(&server).await;
+    tokio::join!(bench.add("0", "x"), bench.add("1", "x"));
+    assert_eq!(bench.proxy.connections(), 2);
+    let sessions: Vec<String> = (0..16).map(|number| number.to_string()).collect();
+    for session in &sessions {
+        bench.add(session, "x").await;
+    }
+    for session in sessions.iter().rev().chain(&sessions) {
+        assert_eq!(bench.searches(session).await, 0, "{session}");
+    }
+}
+
 /// As it is for a user who may not look at the end of a list.
 #[tokio::test]
 async fn it_searches_where_it_may_not_look_at_the_end() {
