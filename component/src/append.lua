@@ -1,14 +1,14 @@
 -- Appends elements to a session, unless they are there already, and applies its
 -- time to live, as one atomic unit. KEYS: the session. ARGV: how many entries to
--- look back, the counts of the oldest and the newest id that is settled (empty if
--- none is), ttl in seconds, policy, most entries to keep (0 is all), the elements.
--- Answers the length.
+-- look back, the count of the newest id that is settled (empty if none is), ttl in
+-- seconds, policy, most entries to keep (0 is all), the elements. Answers the
+-- length.
 --
 -- A script is not rolled back. So whatever may fail, fails before the push: what
 -- the user may not run, and a key of another type. The push is the first write
 -- where that is possible, since Redis checks maxmemory at the first one alone.
-local key, back, oldest, newest = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local ttl, policy, most, last = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[#ARGV]
+local key, back, newest, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err and reply
@@ -16,15 +16,13 @@ end
 
 -- Whether the end of the session tells that the elements are not in it: what is
 -- settled was pushed before they were made, and is not pushed again, so that they
--- would have come after it. An entry ends with its id,
--- "id":"<32 digits>-<12 digits>"}, of the instance and the count.
+-- would have come after it. An entry ends with its id, a random number and a count:
+-- "id":"<32 digits>-<12 digits>"}
 local function end_tells()
-  if oldest == '' then return false end
+  if newest == '' then return false end
   local tail = redis.pcall('LINDEX', key, '-1')
   if type(tail) ~= 'string' then return tail == false end
-  local count = tail:sub(-14, -3)
-  return tail:sub(-53, -15) == last:sub(-53, -15)
-    and oldest <= count and count <= newest
+  return tail:sub(-53, -15) == last:sub(-53, -15) and tail:sub(-14, -3) <= newest
 end
 
 -- They were pushed together, so the last one stands for all of them.
@@ -63,7 +61,7 @@ end
 
 -- unpack() takes some thousand values at the most.
 local length
-for first = 7, #ARGV, 1000 do
+for first = 6, #ARGV, 1000 do
   length = redis.pcall('RPUSH', key, unpack(ARGV, first, math.min(first + 999, #ARGV)))
   if failed(length) then return length end
 end

@@ -99,7 +99,7 @@ impl Client {
         if pipeline.settle(&exchange) {
             self.connection = connection;
         } else {
-            ids().doubt();
+            ids().leave_behind();
         }
         self.knows_script |= pipeline.has_appended();
         Ok(())

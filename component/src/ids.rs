@@ -1,79 +1,69 @@
 //! Ids of messages: what tells an append whether it is there already.
 //!
-//! An id is a random number of the instance, in hexadecimal digits, a hyphen and a
-//! count in decimal ones. Clocks of edge runtimes are coarse or stand still, so the
-//! time cannot serve. All ids are of one length, so that a script finds its way in
-//! them.
+//! An id is a random number, in hexadecimal digits, a hyphen, and a count in decimal
+//! ones. Clocks of edge runtimes are coarse or stand still, so the time cannot serve.
+//! All ids are of one length, so that a script finds its way in them.
 
 use alloc::format;
 use alloc::string::String;
 
 use crate::message::put_digits;
 
-/// What an instance makes ids of, and what it knows of those it made.
+/// What an instance makes ids of.
 #[derive(Default)]
 pub struct Ids {
-    /// The random number and the hyphen.
-    instance: String,
-    made: u64,
-    /// Of the messages with ids up to this one, some may be appended late: a request
-    /// failed in which they may have been.
-    doubtful: u64,
+    /// The random number and the hyphen; empty until it is needed.
+    prefix: String,
+    count: u64,
 }
 
 impl Ids {
     /// None made yet.
     pub const fn new() -> Ids {
         Ids {
-            instance: String::new(),
-            made: 0,
-            doubtful: 0,
+            prefix: String::new(),
+            count: 0,
         }
     }
 
     /// An id that no other message has, if nobody else is given these random numbers.
     pub fn next(&mut self, random: fn() -> u64) -> String {
-        if self.instance.is_empty() {
-            self.instance = format!("{:016x}{:016x}-", random(), random());
+        if self.prefix.is_empty() {
+            self.prefix = format!("{:016x}{:016x}-", random(), random());
         }
-        self.made += 1;
-        let mut id = self.instance.clone();
-        id.extend(digits(self.made).map(char::from));
-        id
+        self.count += 1;
+        let count = digits(self.count);
+        let count = str::from_utf8(&count).expect("digits are ASCII");
+        [&self.prefix, count].concat()
     }
 
-    /// A request has failed: what it was to append, may be appended at any time.
-    pub fn doubt(&mut self) {
-        self.doubtful = self.made;
-    }
-
-    /// Those whose messages were all appended by now, if they ever will be.
+    /// Those that are settled if the requests of all messages have been answered: what
+    /// was not appended by now never will be, nor anything twice.
     pub fn settled(&self) -> Settled {
-        Settled {
-            oldest: self.doubtful + 1,
-            newest: self.made,
-        }
+        Settled { newest: self.count }
+    }
+
+    /// A request has failed, and what it was to append may be appended at any time. The
+    /// ids made by now are left behind: those to come have another random number.
+    pub fn leave_behind(&mut self) {
+        *self = Ids::new();
     }
 }
 
-/// Ids whose messages will not be appended any more, by their counts.
+/// Ids that are settled: those with the random number of an id made after them, and a
+/// count up to this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    oldest: u64,
     newest: u64,
 }
 
 impl Settled {
     /// No ids.
-    pub const NONE: Settled = Settled {
-        oldest: 1,
-        newest: 0,
-    };
+    pub const NONE: Settled = Settled { newest: 0 };
 
-    /// The counts of the oldest and the newest one, as they are written in ids; none if
-    /// there are no such ids.
-    pub fn bounds(self) -> Option<[[u8; DIGITS]; 2]> {
-        (self.oldest <= self.newest).then(|| [digits(self.oldest), digits(self.newest)])
+    /// The highest count, as it is written in an id; none if there are no such ids.
+    pub fn newest(self) -> Option<[u8; DIGITS]> {
+        (self.newest > 0).then(|| digits(self.newest))
     }
 }
 
@@ -103,21 +93,22 @@ mod tests {
     }
 
     #[test]
-    fn settled_are_those_since_the_last_failure() {
+    fn settled_are_those_made_before() {
         let mut ids = Ids::new();
-        assert_eq!(ids.settled().bounds(), None);
+        assert_eq!(ids.settled(), Settled::NONE);
+        assert_eq!(ids.settled().newest(), None);
         ids.next(|| 0);
         ids.next(|| 0);
-        let bounds = |ids: &Ids| {
-            let bounds = ids.settled().bounds()?;
-            Some(bounds.map(|digits| String::from_utf8(digits.to_vec()).unwrap()))
-        };
-        let text = |bounds: [&str; 2]| Some(bounds.map(String::from));
-        assert_eq!(bounds(&ids), text(["000000000001", "000000000002"]));
-        ids.doubt();
-        assert_eq!(bounds(&ids), None);
+        assert_eq!(ids.settled().newest(), Some(*b"000000000002"));
+    }
+
+    #[test]
+    fn none_is_settled_after_a_failure() {
+        let mut ids = Ids::new();
         ids.next(|| 0);
-        assert_eq!(bounds(&ids), text(["000000000003", "000000000003"]));
-        assert_eq!(Settled::NONE.bounds(), None);
+        ids.leave_behind();
+        assert_eq!(ids.settled(), Settled::NONE);
+        let first = ids.next(|| 1);
+        assert_eq!(first, "00000000000000010000000000000001-000000000001");
     }
 }

@@ -530,7 +530,7 @@ async fn the_script_does_the_same_before_redis_7() {
         if !user.is_empty() {
             client.command(user).unwrap();
         }
-        let words = ["EVAL", &script, "1", key, "64", "", "", "60", policy, most];
+        let words = ["EVAL", &script, "1", key, "64", "", "60", policy, most];
         client
             .command(&[&words[..], &elements[..]].concat())
             .unwrap()
@@ -579,7 +579,7 @@ async fn the_script_does_the_same_before_redis_6_0_6() {
     let script = include_str!("../../component/src/append.lua").replace("'LPOS'", "'NOLPOS'");
     let append = |key: &str, element: &str| {
         let words = [
-            "EVAL", &script, "1", key, "3", "", "", "60", "sliding", "0", element,
+            "EVAL", &script, "1", key, "3", "", "60", "sliding", "0", element,
         ];
         redis(&server, &words)
     };

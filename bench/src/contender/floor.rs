@@ -200,8 +200,8 @@ impl Prebuilt {
 
 /// Such as the component's are.
 const ID: &str = "0123456789abcdef0123456789abcdef-000000000001";
-/// The ids that are settled at first, as arguments.
-const SETTLED: &str = "000000000001\r\n$12\r\n000000000001";
+/// The count of the newest one that is settled at first.
+const SETTLED: &str = "\r\n000000000001";
 const TIMESTAMP: &str = "2024-01-15T10:30:00.250000";
 
 /// Finds where replies end, and nothing else.
