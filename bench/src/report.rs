@@ -306,8 +306,8 @@ clients of Redis that do the same work, on one machine and in one run; what hold
 the ratios, not the times.";
 
 const METHOD: &str = "
-One private Redis on the loopback interface, nothing on disk. Where there is `chrt`, processes of \
-the idle class keep the cores awake in between. The work is done in rounds; in \
+One private Redis on the loopback interface, nothing on disk. Where there is `chrt` and one caller, \
+processes of the idle class keep the cores awake in between. The work is done in rounds; in \
 each, every contender has its turn, in an order that rotates. A turn begins with a fifth of its \
 time to warm up. p50 is the median of the rounds' medians; p99 and p99.9 are those of all \
 operations of all rounds, where there were enough of them. A ratio is that of a round, to the floor and to redis-rs in the same \
