@@ -400,17 +400,17 @@ impl<'a> Reply<'a> {
 
 /// A length after `$` or `*`; none for the null of either.
 fn length(digits: &[u8]) -> Result<Option<usize>, Error> {
-    if digits == b"-1" {
+    if let [b'-', b'1'] = digits {
         return Ok(None);
     }
-    let is_length =
-        !digits.is_empty() && digits.len() <= 10 && digits.iter().all(u8::is_ascii_digit);
-    match integer(digits) {
-        // Redis holds no string of more than 512 MiB; what a limit allows is
-        // checked by the caller.
-        Ok(length) if is_length => Ok(Some(usize::try_from(length).unwrap_or(usize::MAX))),
-        _ => Err(protocol("a length is not a whole number")),
+    // Redis holds no string of more than 512 MiB; what a limit allows is checked by the
+    // caller.
+    if !(1..=10).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(protocol("a length is not a whole number"));
     }
+    let digits = digits.iter().map(|digit| u64::from(digit - b'0'));
+    let length = digits.fold(0, |length, digit| 10 * length + digit);
+    Ok(Some(usize::try_from(length).unwrap_or(usize::MAX)))
 }
 
 fn integer(digits: &[u8]) -> Result<i64, Error> {
