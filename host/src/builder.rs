@@ -113,7 +113,8 @@ impl Builder {
 
     /// How many instances of the component there may be, at least 1, each with a
     /// connection; default 2. A further one is made when a call finds all of them at
-    /// work, and kept. With [`Provider::InMemory`] there is one.
+    /// work, and kept; from then on the calls of a session prefer one of those that there
+    /// are. With [`Provider::InMemory`] there is one.
     #[must_use]
     pub fn max_instances(mut self, count: usize) -> Builder {
         self.limits.instances = count;

@@ -249,26 +249,33 @@ impl State {
     }
 
     /// The calls that go out next from a seat, as one pipeline: those that prefer it, and
-    /// those that were passed over before. If there are none, the share of one of all
-    /// seats, since the others will come for theirs.
+    /// those that were passed over before; if there are none, any. It takes the share of
+    /// one of all seats, since the others will come for theirs.
     fn next_batch(&mut self, seat: usize) -> Vec<Waiting> {
         let prefers = |call: &Waiting| call.seat == seat || call.passed_over;
         let any = !self.line.iter().any(prefers);
         let share = self.line.len().div_ceil(self.seats.len());
+        let most = if any { share } else { share.max(PREFERRED) };
         let mut batch = Batch::default();
-        let mut line = mem::take(&mut self.line).into_iter();
-        for mut call in line.by_ref() {
+        let mut passed: Vec<Waiting> = Vec::new();
+        let mut marked = 0;
+        while let Some(call) = self.line.pop_front() {
             if !any && !prefers(&call) {
-                call.passed_over = true;
-                self.line.push_back(call);
-            } else if any && batch.calls.len() == share || !batch.has_room_for(&call) {
-                self.line.push_back(call);
-                break;
-            } else {
+                passed.push(call);
+            } else if batch.calls.len() < most && batch.has_room_for(&call) {
+                for call in &mut passed[marked..] {
+                    call.passed_over = true;
+                }
+                marked = passed.len();
                 batch.push(call);
+            } else {
+                self.line.push_front(call);
+                break;
             }
         }
-        self.line.extend(line);
+        for call in passed.into_iter().rev() {
+            self.line.push_front(call);
+        }
         batch.calls
     }
 }
@@ -428,6 +435,9 @@ fn abandoned() -> MemoryError {
     MemoryError::Unavailable("the task that served the calls that wait was ended".to_owned())
 }
 
+/// Calls that an instance takes because they prefer it, whatever is left to the others:
+/// in a pipeline of so many, each costs next to nothing more than its own work.
+const PREFERRED: usize = 32;
 /// Operations in a pipeline of more than one call.
 const BATCH_OPERATIONS: usize = 128;
 /// Bytes of sessions and messages in it.
@@ -475,9 +485,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_is_passed_over_once() {
-        let mut state = line(2, &[0, 1, 0, 1].map(|seat| (seat, false)));
+        let mut state = line(2, &[0, 1, 0, 1, 0].map(|seat| (seat, false)));
         assert_eq!(numbers(&state.next_batch(1)), [1, 3]);
         assert_eq!(numbers(&state.next_batch(1)), [0, 2]);
+        assert_eq!(numbers(&state.next_batch(1)), [4]);
     }
 
     #[tokio::test]
@@ -489,15 +500,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_seat_that_all_prefer_leaves_the_others_their_share() {
+        let mut state = line(2, &[(0, false); 100]);
+        assert_eq!(state.next_batch(0).len(), 50);
+        assert_eq!(state.next_batch(1).len(), 25);
+        assert_eq!(state.next_batch(0).len(), 25);
+        let mut state = line(2, &[(0, false); PREFERRED]);
+        assert_eq!(state.next_batch(0).len(), PREFERRED);
+    }
+
+    #[tokio::test]
     async fn what_goes_alone_goes_in_its_turn() {
         let calls = [(0, false), (1, true), (0, true), (0, false), (1, false)];
         let mut state = line(2, &calls);
         assert_eq!(numbers(&state.next_batch(0)), [0]);
-        // It was passed over, and the one after it was not.
-        assert_eq!(numbers(&state.next_batch(0)), [1]);
         assert_eq!(numbers(&state.next_batch(0)), [2]);
-        assert_eq!(numbers(&state.next_batch(1)), [4]);
-        assert_eq!(numbers(&state.next_batch(1)), [3]);
+        // It was passed over by the one before.
+        assert_eq!(numbers(&state.next_batch(0)), [1]);
+        assert_eq!(numbers(&state.next_batch(0)), [3]);
+        assert_eq!(numbers(&state.next_batch(0)), [4]);
     }
 
     #[tokio::test]
