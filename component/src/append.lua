@@ -14,11 +14,11 @@ local function failed(reply)
   return type(reply) == 'table' and reply.err and reply
 end
 
--- Whether the end of the session tells that the elements are not in it: what is
+-- Whether the last entry shows that the elements are not in the session: what is
 -- settled was pushed before they were made, and is not pushed again, so that they
 -- would have come after it. An entry ends with its id, a random number and a count:
 -- "id":"<32 digits>-<12 digits>"}
-local function end_tells()
+local function last_entry_rules_it_out()
   if newest == '' then return false end
   local tail = redis.pcall('LINDEX', key, '-1')
   if type(tail) ~= 'string' then return tail == false end
@@ -26,7 +26,7 @@ local function end_tells()
 end
 
 -- They were pushed together, so the last one stands for all of them.
-local found = not end_tells()
+local found = not last_entry_rules_it_out()
   and redis.pcall('LPOS', key, last, 'RANK', '-1', 'MAXLEN', back)
 if failed(found) and found.err:find('Unknown.-command called from') then
   -- Before Redis 6.0.6.

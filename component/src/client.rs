@@ -93,13 +93,16 @@ impl Client {
             pipeline.bring_script();
         }
         pipeline.request(&mut commands);
+        // Left behind, unless nothing is in doubt afterwards.
+        let made = mem::take(&mut *ids());
         let (connection, exchange) =
             connection.exchange(&commands, settings.max_reply_bytes, deadline);
         greeted(&exchange, greeting, settings)?;
         if pipeline.settle(&exchange) {
             self.connection = connection;
-        } else {
-            ids().leave_behind();
+        }
+        if pipeline.has_settled() {
+            *ids() = made;
         }
         self.knows_script |= pipeline.has_appended();
         Ok(())

@@ -3,6 +3,9 @@
 //! An id is a random number, in hexadecimal digits, a hyphen, and a count in decimal
 //! ones. Clocks of edge runtimes are coarse or stand still, so the time cannot serve.
 //! All ids are of one length, so that a script finds its way in them.
+//!
+//! No two instances may be given the same random numbers: one would take the messages
+//! of the other for its own.
 
 use alloc::format;
 use alloc::string::String;
@@ -37,16 +40,12 @@ impl Ids {
         [&self.prefix, count].concat()
     }
 
-    /// Those that are settled if the requests of all messages have been answered: what
-    /// was not appended by now never will be, nor anything twice.
+    /// Those that are settled. Ids are settled as long as every request that was sent
+    /// with one was answered, and what it was to append was appended. Where that is not
+    /// so, it may be appended at any time; other ids are begun then, with another random
+    /// number.
     pub fn settled(&self) -> Settled {
         Settled { newest: self.count }
-    }
-
-    /// A request has failed, and what it was to append may be appended at any time. The
-    /// ids made by now are left behind: those to come have another random number.
-    pub fn leave_behind(&mut self) {
-        *self = Ids::new();
     }
 }
 
@@ -100,15 +99,5 @@ mod tests {
         ids.next(|| 0);
         ids.next(|| 0);
         assert_eq!(ids.settled().newest(), Some(*b"000000000002"));
-    }
-
-    #[test]
-    fn none_is_settled_after_a_failure() {
-        let mut ids = Ids::new();
-        ids.next(|| 0);
-        ids.leave_behind();
-        assert_eq!(ids.settled(), Settled::NONE);
-        let first = ids.next(|| 1);
-        assert_eq!(first, "00000000000000010000000000000001-000000000001");
     }
 }

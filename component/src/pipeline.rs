@@ -26,6 +26,7 @@ pub struct Pipeline<'a> {
     settings: &'a Settings,
     entries: Vec<Entry>,
     has_appended: bool,
+    has_settled: bool,
 }
 
 /// What came of a request.
@@ -105,6 +106,7 @@ impl<'a> Pipeline<'a> {
             settings,
             entries,
             has_appended: false,
+            has_settled: false,
         };
         pipeline.look_behind_one_another();
         pipeline
@@ -148,6 +150,13 @@ impl<'a> Pipeline<'a> {
     /// script.
     pub fn has_appended(&self) -> bool {
         self.has_appended
+    }
+
+    /// Whether the last round has left no doubt: whatever it was to append was appended,
+    /// or is asked for again. An error reply may come from something in between that
+    /// has passed the request on.
+    pub fn has_settled(&self) -> bool {
+        self.has_settled
     }
 
     /// Pushes the commands of the next round.
@@ -205,6 +214,7 @@ impl<'a> Pipeline<'a> {
             }),
         };
         let mut usable = matches!(exchange.end, End::Complete) && nonsense.is_none();
+        let mut settled = usable;
         self.has_appended = false;
         for (position, (at, answer)) in answers.into_iter().enumerate() {
             let entry = &mut self.entries[at];
@@ -217,12 +227,14 @@ impl<'a> Pipeline<'a> {
                 (None, Ok(Answer::Failed(error))) => entry.result = Some(Err(error)),
                 (None, Ok(Answer::AskOn)) => entry.failed = None,
                 (None, Err(error)) => {
+                    settled &= entry.task.as_ref().is_none_or(|task| task.appends() == 0);
                     // Another connection may lead to another server.
                     usable &= !error.may_pass();
                     entry.fail(error, position == 0);
                 }
             }
         }
+        self.has_settled = settled;
         self.undo_once();
         self.keep_the_order();
         usable
@@ -576,6 +588,26 @@ mod tests {
                 Ok(Outcome::Cleared)
             ]
         );
+    }
+
+    #[test]
+    fn an_append_without_success_leaves_a_doubt() {
+        let settings = settings(Delivery::ExactlyOnce);
+        for (replies, end, settled) in [
+            (":1\r\n:1\r\n", End::Complete, true),
+            ("-NOSCRIPT x\r\n:1\r\n", End::Complete, true),
+            (":1\r\n-WRONGTYPE x\r\n", End::Complete, true),
+            ("-WRONGTYPE x\r\n:1\r\n", End::Complete, false),
+            ("-LOADING x\r\n:1\r\n", End::Complete, false),
+            (":1\r\n+OK\r\n", End::Complete, false),
+            (":1\r\n", End::Closed, false),
+            ("", End::Timeout(5), false),
+        ] {
+            let operations = vec![add("a"), operation("b", Action::Count)];
+            let mut pipeline = Pipeline::new(operations, &settings, STAMP);
+            round(&mut pipeline, replies, end);
+            assert_eq!(pipeline.has_settled(), settled, "{replies:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What an append finds out before it pushes: whether it is there already, and when
 //! it need not search for that.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use session_memory_host::{Options, Role, SessionMemory};
 use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
-use session_memory_tests::{Client, Server, builder, contents, redis, server, text};
+use session_memory_tests::{
+    Client, Server, builder, contents, elements, redis, refusal, server, text,
+};
 
 /// A memory whose way to the server can be broken, and a look at what is there.
 struct Bench {
@@ -68,7 +71,13 @@ async fn it_searches_only_if_the_end_does_not_tell() {
     assert_eq!(bench.searches("a").await, 1);
     assert_eq!(bench.searches("a").await, 0);
 
-    // What a lost request was to append, may come at any time.
+    // What a request was to append that was lost, or refused by whoever, may come at any
+    // time.
+    redis(&server, &["SET", "session:string", "x"]);
+    let refused = bench.memory.add("string", Role::User, "x", None).await;
+    assert_eq!(refusal(refused).0, "wrong-type");
+    assert_eq!(bench.searches("a").await, 1);
+    assert_eq!(bench.searches("a").await, 0);
     bench.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
@@ -114,15 +123,24 @@ async fn what_arrives_late_behind_a_settled_message_is_there_once() {
 async fn a_session_keeps_to_an_instance() {
     let server = server();
     let mut bench = Bench::new(&server).await;
-    tokio::join!(bench.add("0", "x"), bench.add("1", "x"));
+    tokio::join!(bench.add("one", "x"), bench.add("other", "x"));
     assert_eq!(bench.proxy.connections(), 2);
-    let sessions: Vec<String> = (0..16).map(|number| number.to_string()).collect();
-    for session in &sessions {
-        bench.add(session, "x").await;
+    let mut instances = BTreeSet::new();
+    for session in 0..40 {
+        let session = session.to_string();
+        bench.add(&session, "x").await;
+        assert_eq!(bench.searches(&session).await, 0);
+        let of = |element: &String| {
+            let (_, id) = element.split_once(r#""id":""#).unwrap();
+            id.split_once('-').unwrap().0.to_owned()
+        };
+        let of_session = elements(&server, &format!("session:{session}"));
+        let of_session: BTreeSet<String> = of_session.iter().map(of).collect();
+        assert_eq!(of_session.len(), 1, "{session}");
+        instances.extend(of_session);
     }
-    for session in sessions.iter().rev().chain(&sessions) {
-        assert_eq!(bench.searches(session).await, 0, "{session}");
-    }
+    // That all prefer the same one has a chance of 1 in 2^39.
+    assert_eq!(instances.len(), 2);
 }
 
 /// As it is for a user who may not look at the end of a list.
