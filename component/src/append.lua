@@ -7,41 +7,44 @@
 -- A script is not rolled back. So whatever may fail, fails before the push: what
 -- the user may not run, and a key of another type. The push is the first write
 -- where that is possible, since Redis checks maxmemory at the first one alone.
+--
+-- No functions are defined, since every run would define them anew, which takes
+-- longer than most of what is done here. An error reply is a table; so is the OK of
+-- LTRIM, and the array of LRANGE.
 local key, back, newest, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
-
-local function failed(reply)
-  return type(reply) == 'table' and reply.err and reply
-end
 
 -- Whether the last entry shows that the elements are not in the session: what is
 -- settled was pushed before they were made, and is not pushed again, so that they
 -- would have come after it. An entry ends with its id, a random number and a count:
 -- "id":"<32 digits>-<12 digits>"}
-local function last_entry_rules_it_out()
-  if newest == '' then return false end
+local absent = false
+if newest ~= '' then
   local tail = redis.pcall('LINDEX', key, '-1')
-  if type(tail) ~= 'string' then return tail == false end
-  return tail:sub(-53, -15) == last:sub(-53, -15) and tail:sub(-14, -3) <= newest
+  absent = not tail
+    or type(tail) == 'string'
+      and tail:sub(-53, -15) == last:sub(-53, -15)
+      and tail:sub(-14, -3) <= newest
 end
 
--- They were pushed together, so the last one stands for all of them.
-local found = not last_entry_rules_it_out()
-  and redis.pcall('LPOS', key, last, 'RANK', '-1', 'MAXLEN', back)
-if failed(found) and found.err:find('Unknown.-command called from') then
-  -- Before Redis 6.0.6.
-  local tail = redis.pcall('LRANGE', key, -back, -1)
-  if failed(tail) then return tail end
-  found = false
-  for _, entry in ipairs(tail) do found = found or entry == last end
+if not absent then
+  -- They were pushed together, so the last one stands for all of them.
+  local found = redis.pcall('LPOS', key, last, 'RANK', '-1', 'MAXLEN', back)
+  if type(found) == 'table' and found.err:find('Unknown.-command called from') then
+    -- Before Redis 6.0.6.
+    local tail = redis.pcall('LRANGE', key, -back, -1)
+    if tail.err then return tail end
+    found = false
+    for _, entry in ipairs(tail) do found = found or entry == last end
+  end
+  if type(found) == 'table' then return found end
+  if found then return redis.pcall('LLEN', key) end
 end
-if failed(found) then return found end
-if found then return redis.pcall('LLEN', key) end
 
 local expires = policy == 'sliding'
 if policy == 'fixed' then
   local left = redis.pcall('TTL', key)
-  if failed(left) then return left end
+  if type(left) == 'table' then return left end
   expires = left < 0
 end
 
@@ -54,16 +57,22 @@ if redis.acl_check_cmd then
   end
 else
   -- Before Redis 7 the only way to ask is to run the command.
-  local reply = most > 0 and redis.pcall('LTRIM', key, 0, -1)
-  if not failed(reply) and expires then reply = redis.pcall('EXPIRE', key, ttl) end
-  if failed(reply) then return reply end
+  local trimmed = most > 0 and redis.pcall('LTRIM', key, 0, -1)
+  if trimmed and trimmed.err then return trimmed end
+  local renewed = expires and redis.pcall('EXPIRE', key, ttl)
+  if type(renewed) == 'table' then return renewed end
 end
 
--- unpack() takes some thousand values at the most.
 local length
-for first = 6, #ARGV, 1000 do
-  length = redis.pcall('RPUSH', key, unpack(ARGV, first, math.min(first + 999, #ARGV)))
-  if failed(length) then return length end
+if #ARGV == 6 then
+  length = redis.pcall('RPUSH', key, last)
+  if type(length) == 'table' then return length end
+else
+  -- unpack() takes some thousand values at the most.
+  for first = 6, #ARGV, 1000 do
+    length = redis.pcall('RPUSH', key, unpack(ARGV, first, math.min(first + 999, #ARGV)))
+    if type(length) == 'table' then return length end
+  end
 end
 if most > 0 and length > most then
   redis.call('LTRIM', key, -most, -1)
