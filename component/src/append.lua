@@ -1,6 +1,6 @@
 -- Appends elements to a session, unless they are there already, and applies its
 -- time to live, as one atomic unit. KEYS: the session. ARGV: how many entries to
--- look back, the count of the newest id that is settled (empty if none is), ttl in
+-- look back, how an element ends that was appended before (or nothing), ttl in
 -- seconds, policy, most entries to keep (0 is all), the elements. Answers the
 -- length.
 --
@@ -11,20 +11,16 @@
 -- No functions are defined, since every run would define them anew, which takes
 -- longer than most of what is done here. An error reply is a table; so is the OK of
 -- LTRIM, and the array of LRANGE.
-local key, back, newest, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local key, back, before, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 
--- Whether the last entry shows that the elements are not in the session: what is
--- settled was pushed before they were made, and is not pushed again, so that they
--- would have come after it. An entry ends with its id, a random number and a count:
--- "id":"<32 digits>-<12 digits>"}
+-- Whether the last entry shows that the elements are not in the session. What was
+-- appended before was pushed before they were made, and is not pushed again, so that
+-- they would have come after it.
 local absent = false
-if newest ~= '' then
+if before ~= '' then
   local tail = redis.pcall('LINDEX', key, '-1')
-  absent = not tail
-    or type(tail) == 'string'
-      and tail:sub(-53, -15) == last:sub(-53, -15)
-      and tail:sub(-14, -3) <= newest
+  absent = not tail or type(tail) == 'string' and tail:sub(-#before) == before
 end
 
 if not absent then

@@ -13,7 +13,7 @@ use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use crate::allocator::Allocator;
 use crate::clock::Alarm;
-use crate::ids::Ids;
+use crate::ids::{Endings, Ids};
 use crate::in_memory::Sessions;
 use wasi::io::error::Error;
 use wasi::io::streams::{InputStream, StreamError};
@@ -34,6 +34,11 @@ pub fn ids() -> RefMut<'static, Ids> {
     IDS.0.borrow_mut()
 }
 
+/// How the elements end that the instance appended last.
+pub fn endings() -> RefMut<'static, Endings> {
+    ENDINGS.0.borrow_mut()
+}
+
 /// What wakes the instance up in time.
 pub fn alarm() -> RefMut<'static, Alarm> {
     ALARM.0.borrow_mut()
@@ -46,6 +51,7 @@ unsafe impl<T> Sync for Shared<T> {}
 
 static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
 static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
+static ENDINGS: Shared<Endings> = Shared(RefCell::new(Endings::new()));
 static ALARM: Shared<Alarm> = Shared(RefCell::new(Alarm::new()));
 
 #[global_allocator]

@@ -3,7 +3,7 @@
 
 use core::mem;
 
-use crate::bindings::ids;
+use crate::bindings::endings;
 use crate::clock::Deadline;
 use crate::command::Commands;
 use crate::connection::Connection;
@@ -93,17 +93,13 @@ impl Client {
             pipeline.bring_script();
         }
         pipeline.request(&mut commands);
-        // Left behind, unless nothing is in doubt afterwards.
-        let made = mem::take(&mut *ids());
         let (connection, exchange) =
             connection.exchange(&commands, settings.max_reply_bytes, deadline);
         greeted(&exchange, greeting, settings)?;
         if pipeline.settle(&exchange) {
             self.connection = connection;
         }
-        if pipeline.has_settled() {
-            *ids() = made;
-        }
+        pipeline.keep_in_mind(&mut endings());
         self.knows_script |= pipeline.has_appended();
         Ok(())
     }

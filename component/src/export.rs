@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::bindings::wasi::cli::environment::get_environment;
-use crate::bindings::{ids, sessions};
+use crate::bindings::{endings, sessions};
 use crate::client::Client;
 use crate::clock::{self, Deadline};
 use crate::error::Error;
@@ -64,14 +64,16 @@ impl Open {
             true => clock::timestamp(),
             false => String::new(),
         };
+        let endings = endings();
         let stamp = Stamp {
             timestamp: &timestamp,
             id: random::id,
-            settled: ids().settled(),
+            endings: &endings,
         };
         match &self.memory {
             Memory::Redis(client) => {
                 let mut pipeline = Pipeline::new(operations, &self.settings, stamp);
+                drop(endings);
                 client
                     .borrow_mut()
                     .run(&mut pipeline, &self.settings, &deadline);

@@ -1,11 +1,9 @@
-//! Ids of messages: what tells an append whether it is there already.
+//! Ids of messages, which tell an append whether it is there already, and what this
+//! instance appended last to the sessions.
 //!
-//! An id is a random number, in hexadecimal digits, a hyphen, and a count in decimal
-//! ones. Clocks of edge runtimes are coarse or stand still, so the time cannot serve.
-//! All ids are of one length, so that a script finds its way in them.
-//!
-//! No two instances may be given the same random numbers: one would take the messages
-//! of the other for its own.
+//! An id is a random number of the instance, in hexadecimal digits, a hyphen, and a
+//! count in decimal ones. Clocks of edge runtimes are coarse or stand still, so the
+//! time cannot serve. No two instances may be given the same random numbers.
 
 use alloc::format;
 use alloc::string::String;
@@ -29,51 +27,84 @@ impl Ids {
         }
     }
 
-    /// An id that no other message has, if nobody else is given these random numbers.
+    /// An id that no other message has.
     pub fn next(&mut self, random: fn() -> u64) -> String {
         if self.prefix.is_empty() {
             self.prefix = format!("{:016x}{:016x}-", random(), random());
         }
         self.count += 1;
-        let count = digits(self.count);
+        let mut count = [0; DIGITS];
+        put_digits(&mut count, self.count);
         let count = str::from_utf8(&count).expect("digits are ASCII");
         [&self.prefix, count].concat()
     }
+}
 
-    /// Those that are settled. Ids are settled as long as every request that was sent
-    /// with one was answered, and what it was to append was appended. Where that is not
-    /// so, it may be appended at any time; other ids are begun then, with another random
-    /// number.
-    pub fn settled(&self) -> Settled {
-        Settled { newest: self.count }
+/// How an element with an id ends: with its key, the id, and the end of the object.
+pub type Ending = [u8; ENDING];
+
+/// How the elements end that this instance appended last to the sessions: as many as
+/// there is room for.
+///
+/// Only those are here that were acknowledged at their first try. Such an element was
+/// pushed once and will not be pushed again, so that whatever is appended later lies
+/// behind it: if it is the last entry of the session, nothing does.
+pub struct Endings {
+    /// By a hash of the session's key. It does no harm to give out that of another
+    /// session, which cannot be found there.
+    slots: [Option<(u32, Ending)>; SLOTS],
+}
+
+impl Default for Endings {
+    fn default() -> Endings {
+        Endings::new()
     }
 }
 
-/// Ids that are settled: those with the random number of an id made after them, and a
-/// count up to this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    newest: u64,
-}
+impl Endings {
+    /// Of no session.
+    pub const fn new() -> Endings {
+        Endings {
+            slots: [None; SLOTS],
+        }
+    }
 
-impl Settled {
-    /// No ids.
-    pub const NONE: Settled = Settled { newest: 0 };
+    /// That of the session at this key, if it is here.
+    pub fn of(&self, key: &str) -> Option<Ending> {
+        let hash = fnv_1a(key);
+        let (of, ending) = self.slots[hash as usize % SLOTS]?;
+        (of == hash).then_some(ending)
+    }
 
-    /// The highest count, as it is written in an id; none if there are no such ids.
-    pub fn newest(self) -> Option<[u8; DIGITS]> {
-        (self.newest > 0).then(|| digits(self.newest))
+    /// This element was appended to the session at this key, and acknowledged at the
+    /// first try.
+    pub fn keep(&mut self, key: &str, element: &[u8]) {
+        let hash = fnv_1a(key);
+        let ending = match element.len() {
+            // The server copies the last entry to look at its end. Where it is large, a
+            // search is faster.
+            ..=SMALL => element.last_chunk().copied(),
+            _ => None,
+        };
+        self.slots[hash as usize % SLOTS] = ending.map(|ending| (hash, ending));
     }
 }
 
-fn digits(count: u64) -> [u8; DIGITS] {
-    let mut digits = [0; DIGITS];
-    put_digits(&mut digits, count);
-    digits
+/// A hash of a key.
+pub fn fnv_1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// Of a count: at 100,000 messages a second it takes months until they do not suffice.
 const DIGITS: usize = 12;
+/// Bytes of `"id":"`, two random numbers, a hyphen, a count and `"}`.
+const ENDING: usize = 6 + 32 + 1 + DIGITS + 2;
+/// Sessions whose last elements are kept in mind.
+const SLOTS: usize = 256;
+/// Bytes of an element.
+const SMALL: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -92,12 +123,21 @@ mod tests {
     }
 
     #[test]
-    fn settled_are_those_made_before() {
+    fn an_ending_is_that_of_the_last_element() {
+        let element = |id: &str, size| format!("{:size$}\"id\":\"{id}\"}}", "").into_bytes();
         let mut ids = Ids::new();
-        assert_eq!(ids.settled(), Settled::NONE);
-        assert_eq!(ids.settled().newest(), None);
-        ids.next(|| 0);
-        ids.next(|| 0);
-        assert_eq!(ids.settled().newest(), Some(*b"000000000002"));
+        let mut endings = Endings::new();
+        assert_eq!(endings.of("a"), None);
+        for size in [0, 10, SMALL - ENDING] {
+            let id = ids.next(|| 0);
+            endings.keep("a", &element(&id, size));
+            let expected = format!("\"id\":\"{id}\"}}");
+            assert_eq!(endings.of("a").unwrap().as_slice(), expected.as_bytes());
+            assert_eq!(endings.of("b"), None);
+        }
+        endings.keep("a", &element(&ids.next(|| 0), SMALL - ENDING + 1));
+        assert_eq!(endings.of("a"), None);
+        endings.keep("a", b"{}");
+        assert_eq!(endings.of("a"), None);
     }
 }

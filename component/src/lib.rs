@@ -10,7 +10,7 @@
 //!   client     connects if need be, exchanges, gives up what broke
 //!     pipeline operations that travel together, and which are tried again
 //!     session  an operation is a request and the reading of its replies
-//!       ids        ids of messages, and which of them are settled
+//!       ids        ids of messages, and which was the last one of a session
 //!       message    a message <-> the JSON element of a list
 //!       messages   elements read where they lie in a reply
 //!       command    a command -> bytes

@@ -15,6 +15,7 @@ use core::ops::Range;
 
 use crate::command::Commands;
 use crate::error::Error;
+use crate::ids::{Endings, fnv_1a};
 use crate::messages::Messages;
 use crate::operation::{Action, Operation, Outcome};
 use crate::options::Settings;
@@ -26,7 +27,6 @@ pub struct Pipeline<'a> {
     settings: &'a Settings,
     entries: Vec<Entry>,
     has_appended: bool,
-    has_settled: bool,
 }
 
 /// What came of a request.
@@ -87,6 +87,8 @@ struct Entry {
     end: usize,
     /// Why the last try failed.
     failed: Option<Error>,
+    /// Whether one of the tries did.
+    has_failed: bool,
     /// Whether one of the tries was sent and not answered.
     outcome_unknown: bool,
 }
@@ -106,7 +108,6 @@ impl<'a> Pipeline<'a> {
             settings,
             entries,
             has_appended: false,
-            has_settled: false,
         };
         pipeline.look_behind_one_another();
         pipeline
@@ -152,11 +153,15 @@ impl<'a> Pipeline<'a> {
         self.has_appended
     }
 
-    /// Whether the last round has left no doubt: whatever it was to append was appended,
-    /// or is asked for again. An error reply may come from something in between that
-    /// has passed the request on.
-    pub fn has_settled(&self) -> bool {
-        self.has_settled
+    /// Keeps in mind what was appended, each message at its first try.
+    pub fn keep_in_mind(&self, endings: &mut Endings) {
+        for entry in &self.entries {
+            if let (Some(task), Some(Ok(_)), false) = (&entry.task, &entry.result, entry.has_failed)
+                && let Some(element) = task.last_element()
+            {
+                endings.keep(task.key(), element);
+            }
+        }
     }
 
     /// Pushes the commands of the next round.
@@ -214,7 +219,6 @@ impl<'a> Pipeline<'a> {
             }),
         };
         let mut usable = matches!(exchange.end, End::Complete) && nonsense.is_none();
-        let mut settled = usable;
         self.has_appended = false;
         for (position, (at, answer)) in answers.into_iter().enumerate() {
             let entry = &mut self.entries[at];
@@ -227,14 +231,12 @@ impl<'a> Pipeline<'a> {
                 (None, Ok(Answer::Failed(error))) => entry.result = Some(Err(error)),
                 (None, Ok(Answer::AskOn)) => entry.failed = None,
                 (None, Err(error)) => {
-                    settled &= entry.task.as_ref().is_none_or(|task| task.appends() == 0);
                     // Another connection may lead to another server.
                     usable &= !error.may_pass();
                     entry.fail(error, position == 0);
                 }
             }
         }
-        self.has_settled = settled;
         self.undo_once();
         self.keep_the_order();
         usable
@@ -336,6 +338,7 @@ impl Entry {
             commands: 0..0,
             end: 0,
             failed: None,
+            has_failed: false,
             outcome_unknown: false,
         }
     }
@@ -350,6 +353,7 @@ impl Entry {
         let Some(task) = &self.task else {
             return;
         };
+        self.has_failed = true;
         let again = match &error {
             // Nothing was sent, or nothing that changes anything.
             Error::Unavailable(_) | Error::Timeout(_) => true,
@@ -435,24 +439,17 @@ fn unanswered(end: &End, effect: Effect, was_sent: bool) -> Error {
     }
 }
 
-fn fnv_1a(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Settled;
     use crate::message::{NewMessage, Role};
     use crate::options::{Delivery, Options};
     use crate::reply::ReplyReader;
 
     const STAMP: Stamp<'_> = Stamp {
         timestamp: "t",
-        id: || "i".to_owned(),
-        settled: Settled::NONE,
+        id: || "00000000000000000000000000000000-000000000001".to_owned(),
+        endings: &Endings::new(),
     };
 
     fn settings(delivery: Delivery) -> Settings {
@@ -591,22 +588,37 @@ mod tests {
     }
 
     #[test]
-    fn an_append_without_success_leaves_a_doubt() {
+    fn kept_in_mind_is_what_was_acknowledged_at_the_first_try() {
         let settings = settings(Delivery::ExactlyOnce);
-        for (replies, end, settled) in [
-            (":1\r\n:1\r\n", End::Complete, true),
-            ("-NOSCRIPT x\r\n:1\r\n", End::Complete, true),
-            (":1\r\n-WRONGTYPE x\r\n", End::Complete, true),
-            ("-WRONGTYPE x\r\n:1\r\n", End::Complete, false),
-            ("-LOADING x\r\n:1\r\n", End::Complete, false),
-            (":1\r\n+OK\r\n", End::Complete, false),
-            (":1\r\n", End::Closed, false),
-            ("", End::Timeout(5), false),
+        for (rounds, kept) in [
+            (&[(":1\r\n:1\r\n", End::Complete)][..], true),
+            (
+                &[
+                    ("-NOSCRIPT x\r\n:1\r\n", End::Complete),
+                    (":1\r\n", End::Complete),
+                ],
+                true,
+            ),
+            (&[(":1\r\n", End::Closed)], true),
+            (&[("-WRONGTYPE x\r\n:1\r\n", End::Complete)], false),
+            (
+                &[
+                    ("-LOADING x\r\n:1\r\n", End::Complete),
+                    (":1\r\n", End::Complete),
+                ],
+                false,
+            ),
+            (&[(":1\r\n+OK\r\n", End::Complete)], false),
+            (&[("", End::Closed), (":1\r\n:1\r\n", End::Complete)], false),
         ] {
             let operations = vec![add("a"), operation("b", Action::Count)];
             let mut pipeline = Pipeline::new(operations, &settings, STAMP);
-            round(&mut pipeline, replies, end);
-            assert_eq!(pipeline.has_settled(), settled, "{replies:?}");
+            let mut endings = Endings::new();
+            for (replies, end) in rounds {
+                round(&mut pipeline, replies, end.clone());
+                pipeline.keep_in_mind(&mut endings);
+            }
+            assert_eq!(endings.of("a").is_some(), kept, "{rounds:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::command::{Commands, decimal};
 use crate::error::Error;
-use crate::ids::Settled;
+use crate::ids::{Ending, Endings};
 use crate::message::NewMessage;
 use crate::messages::Messages;
 use crate::operation::{Action, History, Outcome};
@@ -41,8 +41,8 @@ pub struct Stamp<'a> {
     pub timestamp: &'a str,
     /// Makes an id that no other message has.
     pub id: fn() -> String,
-    /// The ids that were settled before it began.
-    pub settled: Settled,
+    /// What was appended before it began.
+    pub endings: &'a Endings,
 }
 
 /// What a request does on the server.
@@ -84,7 +84,7 @@ impl Task {
             Ok(match settings.delivery {
                 Delivery::ExactlyOnce => Step::Append(Append {
                     elements,
-                    settled: stamp.settled,
+                    before: stamp.endings.of(&key),
                     look_back: LOOK_BACK,
                     script: Script::Cached,
                 }),
@@ -132,6 +132,14 @@ impl Task {
         match &self.step {
             Step::Append(append) => append.elements.len(),
             _ => 0,
+        }
+    }
+
+    /// The last element that the operation appends, if it has an id.
+    pub fn last_element(&self) -> Option<&[u8]> {
+        match &self.step {
+            Step::Append(append) => append.elements.last().map(Vec::as_slice),
+            _ => None,
         }
     }
 
@@ -319,9 +327,9 @@ pub fn pong(replies: Replies<'_>) -> Result<(), Error> {
 /// its time to live.
 struct Append {
     elements: Vec<Vec<u8>>,
-    /// If the last entry has one of these ids, the elements are not there: they would
-    /// come after it.
-    settled: Settled,
+    /// How the element ends that was appended before. If it is the last entry, these are
+    /// not there: they would come after it.
+    before: Option<Ending>,
     look_back: u64,
     script: Script,
 }
@@ -349,8 +357,7 @@ impl Append {
         let ttl = decimal(settings.session_ttl.into());
         let most = decimal(settings.max_messages.unwrap_or(0).into());
         let back = decimal(self.look_back);
-        let newest = self.settled.newest();
-        let newest = newest.as_ref().map_or(&b""[..], |digits| digits);
+        let before = self.before.as_ref().map_or(&b""[..], |ending| ending);
         commands.push_with(
             &[
                 name,
@@ -358,7 +365,7 @@ impl Append {
                 b"1",
                 key,
                 &back,
-                newest,
+                before,
                 &ttl,
                 policy,
                 &most,
@@ -390,7 +397,7 @@ const LOOK_BACK: u64 = 64;
 
 /// The script. Its digest is what EVALSHA knows it by, and a test compares them.
 const APPEND: &str = include_str!("append.lua");
-const APPEND_SHA1: &str = "ab6a83be1544ad688f695f22bb67e0dab78ad0c5";
+const APPEND_SHA1: &str = "7128cd4a03cec630a5adb686d3d668691d4429b1";
 
 // add, add-all, at most once: a transaction.
 
@@ -599,7 +606,6 @@ fn count(reply: Reply<'_>) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Ids;
     use crate::message::{Message, Role};
     use crate::options::Options;
     use crate::reply::{Progress, Received, ReplyReader};
@@ -639,7 +645,7 @@ mod tests {
     const STAMP: Stamp<'_> = Stamp {
         timestamp: "t",
         id: || "i".to_owned(),
-        settled: Settled::NONE,
+        endings: &Endings::new(),
     };
 
     fn task(action: Action, settings: &Settings) -> Task {
@@ -816,18 +822,20 @@ mod tests {
     }
 
     #[test]
-    fn an_append_says_what_is_settled() {
+    fn an_append_says_what_was_appended_before() {
         let settings = settings(Options::default());
-        let mut ids = Ids::new();
-        ids.next(|| 0);
+        let before = [b'x'; 53];
+        let mut endings = Endings::new();
+        endings.keep("k", &before);
         let stamp = Stamp {
-            settled: ids.settled(),
+            endings: &endings,
             ..STAMP
         };
         let task = Task::new("k".to_owned(), Action::Add(new("a")), &settings, stamp).unwrap();
         let request = sent(|commands| task.request(commands, &settings));
-        let expected = " 1 k 64 000000000001 3600 sliding 0 ";
-        assert!(request.contains(expected), "{request}");
+        let before = str::from_utf8(&before).unwrap();
+        let expected = format!(" 1 k 64 {before} 3600 sliding 0 ");
+        assert!(request.contains(&expected), "{request}");
     }
 
     #[test]

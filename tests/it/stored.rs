@@ -58,10 +58,9 @@ async fn with_exactly_once_an_element_ends_with_its_id() {
         instance.len() == 32 && instance.chars().all(|c| c.is_ascii_hexdigit()),
         "{instance}"
     );
-    assert_eq!(
-        (first, &ids[1], &ids[2]),
-        ("1", &format!("{instance}-2"), &format!("{instance}-3"))
-    );
+    assert_eq!(first, "000000000001");
+    assert_eq!(ids[1], format!("{instance}-000000000002"));
+    assert_eq!(ids[2], format!("{instance}-000000000003"));
     let other = session_memory_tests::memory(&server).await;
     other.add("t", Role::User, "", None).await.unwrap();
     assert!(!elements(&server, "session:t")[0].contains(instance));

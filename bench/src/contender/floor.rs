@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use session_memory::command::Commands;
-use session_memory::ids::Ids;
+use session_memory::ids::Endings;
 use session_memory::options::Settings;
 use session_memory::pipeline::Pipeline;
 use session_memory::session::Stamp;
@@ -149,12 +149,17 @@ impl Prebuilt {
             action,
         };
         let operations = actions.into_iter().map(operation).collect();
-        let mut ids = Ids::new();
-        ids.next(|| 0);
+        let bytes = match work {
+            Work::Add(bytes) | Work::Turn(bytes, _) => bytes,
+            Work::Get(_) | Work::Exists => 0,
+        };
+        let mut endings = Endings::new();
+        let before = format!("{:bytes$}\"id\":\"{BEFORE}\"}}", "");
+        endings.keep(&session.key, before.as_bytes());
         let stamp = Stamp {
             timestamp: TIMESTAMP,
             id: || ID.to_owned(),
-            settled: ids.settled(),
+            endings: &endings,
         };
         let mut commands = Commands::default();
         Pipeline::new(operations, settings, stamp).request(&mut commands);
@@ -167,7 +172,7 @@ impl Prebuilt {
                 .map(|start| start + text.len())
         };
         let content = format!("\"content\":\"{}", number(0));
-        let numbers = [end_of(SETTLED), end_of(&content), end_of(ID)]
+        let numbers = [end_of(BEFORE), end_of(&content), end_of(ID)]
             .into_iter()
             .flatten()
             .collect();
@@ -200,8 +205,8 @@ impl Prebuilt {
 
 /// Such as the component's are.
 const ID: &str = "0123456789abcdef0123456789abcdef-000000000001";
-/// The count of the newest one that is settled at first.
-const SETTLED: &str = "\r\n000000000001";
+/// That of the message before it.
+const BEFORE: &str = "0123456789abcdef0123456789abcdef-000000000000";
 const TIMESTAMP: &str = "2024-01-15T10:30:00.250000";
 
 /// Finds where replies end, and nothing else.
