@@ -154,7 +154,7 @@ impl Prebuilt {
             Work::Get(_) | Work::Exists => 0,
         };
         let mut endings = Endings::new();
-        let before = format!("{:bytes$}\"id\":\"{BEFORE}\"}}", "");
+        let before = " ".repeat(bytes) + &format!("\"id\":\"{BEFORE}\"}}");
         endings.keep(&session.key, before.as_bytes());
         let stamp = Stamp {
             timestamp: TIMESTAMP,
