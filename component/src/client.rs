@@ -3,7 +3,6 @@
 
 use core::mem;
 
-use crate::bindings::endings;
 use crate::clock::Deadline;
 use crate::command::Commands;
 use crate::connection::Connection;
@@ -99,7 +98,6 @@ impl Client {
         if pipeline.settle(&exchange) {
             self.connection = connection;
         }
-        pipeline.keep_in_mind(&mut endings());
         self.knows_script |= pipeline.has_appended();
         Ok(())
     }

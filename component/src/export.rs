@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::bindings::wasi::cli::environment::get_environment;
-use crate::bindings::{endings, sessions};
+use crate::bindings::{self, sessions};
 use crate::client::Client;
 use crate::clock::{self, Deadline};
 use crate::error::Error;
@@ -64,7 +64,7 @@ impl Open {
             true => clock::timestamp(),
             false => String::new(),
         };
-        let endings = endings();
+        let endings = bindings::endings();
         let stamp = Stamp {
             timestamp: &timestamp,
             id: random::id,
@@ -77,6 +77,7 @@ impl Open {
                 client
                     .borrow_mut()
                     .run(&mut pipeline, &self.settings, &deadline);
+                pipeline.keep_in_mind(&mut bindings::endings());
                 pipeline.results().collect()
             }
             Memory::InMemory => {

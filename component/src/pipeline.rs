@@ -87,8 +87,8 @@ struct Entry {
     end: usize,
     /// Why the last try failed.
     failed: Option<Error>,
-    /// Whether one of the tries did.
-    has_failed: bool,
+    /// Whether one of the tries did, or it was executed again.
+    sent_again: bool,
     /// Whether one of the tries was sent and not answered.
     outcome_unknown: bool,
 }
@@ -153,10 +153,10 @@ impl<'a> Pipeline<'a> {
         self.has_appended
     }
 
-    /// Keeps in mind what was appended, each message at its first try.
+    /// Keeps in mind what was appended, if it was sent only once.
     pub fn keep_in_mind(&self, endings: &mut Endings) {
         for entry in &self.entries {
-            if let (Some(task), Some(Ok(_)), false) = (&entry.task, &entry.result, entry.has_failed)
+            if let (Some(task), Some(Ok(_)), false) = (&entry.task, &entry.result, entry.sent_again)
                 && let Some(element) = task.last_element()
             {
                 endings.keep(task.key(), element);
@@ -338,7 +338,7 @@ impl Entry {
             commands: 0..0,
             end: 0,
             failed: None,
-            has_failed: false,
+            sent_again: false,
             outcome_unknown: false,
         }
     }
@@ -353,7 +353,7 @@ impl Entry {
         let Some(task) = &self.task else {
             return;
         };
-        self.has_failed = true;
+        self.sent_again = true;
         let again = match &error {
             // Nothing was sent, or nothing that changes anything.
             Error::Unavailable(_) | Error::Timeout(_) => true,
@@ -382,6 +382,7 @@ impl Entry {
     /// It is executed again.
     fn repeat(&mut self) {
         self.stale = false;
+        self.sent_again = true;
         let writes = self
             .task
             .as_ref()
@@ -616,10 +617,18 @@ mod tests {
             let mut endings = Endings::new();
             for (replies, end) in rounds {
                 round(&mut pipeline, replies, end.clone());
-                pipeline.keep_in_mind(&mut endings);
             }
+            pipeline.keep_in_mind(&mut endings);
             assert_eq!(endings.of("a").is_some(), kept, "{rounds:?}");
         }
+
+        // What is executed again because of the one before is sent again as well.
+        let mut pipeline = Pipeline::new(vec![add("a"), add("a")], &settings, STAMP);
+        round(&mut pipeline, "-LOADING x\r\n:1\r\n", End::Complete);
+        round(&mut pipeline, ":2\r\n:2\r\n", End::Complete);
+        let mut endings = Endings::new();
+        pipeline.keep_in_mind(&mut endings);
+        assert_eq!(endings.of("a"), None);
     }
 
     #[test]
