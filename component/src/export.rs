@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::bindings::wasi::cli::environment::get_environment;
-use crate::bindings::{self, sessions};
+use crate::bindings::{endings, sessions};
 use crate::client::Client;
 use crate::clock::{self, Deadline};
 use crate::error::Error;
@@ -64,7 +64,7 @@ impl Open {
             true => clock::timestamp(),
             false => String::new(),
         };
-        let endings = bindings::endings();
+        let mut endings = endings();
         let stamp = Stamp {
             timestamp: &timestamp,
             id: random::id,
@@ -73,11 +73,10 @@ impl Open {
         match &self.memory {
             Memory::Redis(client) => {
                 let mut pipeline = Pipeline::new(operations, &self.settings, stamp);
-                drop(endings);
                 client
                     .borrow_mut()
                     .run(&mut pipeline, &self.settings, &deadline);
-                pipeline.keep_in_mind(&mut bindings::endings());
+                pipeline.keep_in_mind(&mut endings);
                 pipeline.results().collect()
             }
             Memory::InMemory => {
