@@ -6,37 +6,46 @@
 //! time cannot serve. No two instances may be given the same random numbers.
 
 use alloc::format;
-use alloc::string::String;
-
-use crate::message::put_digits;
 
 /// What an instance makes ids of.
 #[derive(Default)]
 pub struct Ids {
-    /// The random number and the hyphen; empty until it is needed.
-    prefix: String,
-    count: u64,
+    /// The last one that was made.
+    last: Option<Id>,
 }
 
 impl Ids {
     /// None made yet.
     pub const fn new() -> Ids {
-        Ids {
-            prefix: String::new(),
-            count: 0,
-        }
+        Ids { last: None }
     }
 
     /// An id that no other message has.
-    pub fn next(&mut self, random: fn() -> u64) -> String {
-        if self.prefix.is_empty() {
-            self.prefix = format!("{:016x}{:016x}-", random(), random());
+    pub fn next(&mut self, random: fn() -> u64) -> Id {
+        let Id(text) = self.last.get_or_insert_with(|| {
+            let zero = format!("{:016x}{:016x}-{:0DIGITS$}", random(), random(), 0);
+            Id(*zero.as_bytes().as_array().expect("ids have one length"))
+        });
+        // Counted in the text itself, most of which stays as it is.
+        for digit in text[ID - DIGITS..].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                break;
+            }
+            *digit = b'0';
         }
-        self.count += 1;
-        let mut count = [0; DIGITS];
-        put_digits(&mut count, self.count);
-        let count = str::from_utf8(&count).expect("digits are ASCII");
-        [&self.prefix, count].concat()
+        Id(*text)
+    }
+}
+
+/// An id of a message.
+#[derive(Clone, Copy)]
+pub struct Id([u8; ID]);
+
+impl Id {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("an id is ASCII")
     }
 }
 
@@ -99,8 +108,10 @@ pub fn fnv_1a(text: &str) -> u32 {
 
 /// Of a count: at 100,000 messages a second it takes months until they do not suffice.
 const DIGITS: usize = 12;
-/// Bytes of `"id":"`, two random numbers, a hyphen, a count and `"}`.
-const ENDING: usize = 6 + 32 + 1 + DIGITS + 2;
+/// Bytes of two random numbers, a hyphen and a count.
+const ID: usize = 32 + 1 + DIGITS;
+/// Bytes of `"id":"`, an id and `"}`.
+const ENDING: usize = 6 + ID + 2;
 /// Sessions whose last elements are kept in mind.
 const SLOTS: usize = 256;
 /// Bytes of an element.
@@ -113,13 +124,12 @@ mod tests {
     #[test]
     fn an_id_is_a_random_number_and_a_count() {
         let mut ids = Ids::new();
-        assert_eq!(
-            [ids.next(|| 0xabc), ids.next(|| 0)],
-            [
-                "0000000000000abc0000000000000abc-000000000001",
-                "0000000000000abc0000000000000abc-000000000002"
-            ]
-        );
+        for count in 1..=1001 {
+            assert_eq!(
+                ids.next(|| 0xabc).as_str(),
+                format!("0000000000000abc0000000000000abc-{count:012}")
+            );
+        }
     }
 
     #[test]
@@ -130,12 +140,12 @@ mod tests {
         assert_eq!(endings.of("a"), None);
         for size in [0, 10, SMALL - ENDING] {
             let id = ids.next(|| 0);
-            endings.keep("a", &element(&id, size));
-            let expected = format!("\"id\":\"{id}\"}}");
+            endings.keep("a", &element(id.as_str(), size));
+            let expected = format!("\"id\":\"{}\"}}", id.as_str());
             assert_eq!(endings.of("a").unwrap().as_slice(), expected.as_bytes());
             assert_eq!(endings.of("b"), None);
         }
-        endings.keep("a", &element(&ids.next(|| 0), SMALL - ENDING + 1));
+        endings.keep("a", &element(ids.next(|| 0).as_str(), SMALL - ENDING + 1));
         assert_eq!(endings.of("a"), None);
         endings.keep("a", b"{}");
         assert_eq!(endings.of("a"), None);

@@ -165,11 +165,12 @@ pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
     let microseconds = time.nanosecond() / 1000 % 1_000_000;
     put_digits(&mut text[20..], microseconds.into());
     let length = if microseconds == 0 { 19 } else { text.len() };
-    text[..length].iter().copied().map(char::from).collect()
+    let text = str::from_utf8(&text[..length]).expect("a timestamp is ASCII");
+    text.to_owned()
 }
 
 /// Puts the last digits of a number, as many as there is room for.
-pub fn put_digits(text: &mut [u8], number: u64) {
+fn put_digits(text: &mut [u8], number: u64) {
     let mut rest = number;
     for digit in text.iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;

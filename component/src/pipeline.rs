@@ -443,13 +443,14 @@ fn unanswered(end: &End, effect: Effect, was_sent: bool) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Ids;
     use crate::message::{NewMessage, Role};
     use crate::options::{Delivery, Options};
     use crate::reply::ReplyReader;
 
     const STAMP: Stamp<'_> = Stamp {
         timestamp: "t",
-        id: || "00000000000000000000000000000000-000000000001".to_owned(),
+        id: || Ids::new().next(|| 0),
         endings: &Endings::new(),
     };
 

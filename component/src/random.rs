@@ -1,12 +1,11 @@
 //! wasi:random: what makes messages unique, and waits uneven.
 
-use alloc::string::String;
-
 use crate::bindings::ids;
 use crate::bindings::wasi::random::random::get_random_u64;
+use crate::ids::Id;
 
 /// An id that no other message has.
-pub fn id() -> String {
+pub fn id() -> Id {
     ids().next(get_random_u64)
 }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::command::{Commands, decimal};
 use crate::error::Error;
-use crate::ids::{Ending, Endings};
+use crate::ids::{Ending, Endings, Id};
 use crate::message::NewMessage;
 use crate::messages::Messages;
 use crate::operation::{Action, History, Outcome};
@@ -40,7 +40,7 @@ pub struct Stamp<'a> {
     /// When it began.
     pub timestamp: &'a str,
     /// Makes an id that no other message has.
-    pub id: fn() -> String,
+    pub id: fn() -> Id,
     /// What was appended before it began.
     pub endings: &'a Endings,
 }
@@ -226,7 +226,8 @@ pub fn elements(
             Delivery::ExactlyOnce => Some((stamp.id)()),
             Delivery::AtMostOnce => None,
         };
-        message.encode(stamp.timestamp, id.as_deref(), settings.max_message_bytes)
+        let id = id.as_ref().map(Id::as_str);
+        message.encode(stamp.timestamp, id, settings.max_message_bytes)
     };
     messages.iter().map(encode).collect()
 }
@@ -606,6 +607,7 @@ fn count(reply: Reply<'_>) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Ids;
     use crate::message::{Message, Role};
     use crate::options::Options;
     use crate::reply::{Progress, Received, ReplyReader};
@@ -644,7 +646,7 @@ mod tests {
 
     const STAMP: Stamp<'_> = Stamp {
         timestamp: "t",
-        id: || "i".to_owned(),
+        id: || Ids::new().next(|| 0),
         endings: &Endings::new(),
     };
 
@@ -771,8 +773,8 @@ mod tests {
 
     #[test]
     fn an_append_is_one_command() {
-        const A: &str = r#"{"role":"user","content":"a","timestamp":"t","id":"i"}"#;
-        const B: &str = r#"{"role":"user","content":"b","timestamp":"t","id":"i"}"#;
+        const A: &str = r#"{"role":"user","content":"a","timestamp":"t","id":"00000000000000000000000000000000-000000000001"}"#;
+        const B: &str = r#"{"role":"user","content":"b","timestamp":"t","id":"00000000000000000000000000000000-000000000001"}"#;
         for (given, expected) in [
             (Options::default(), "1 k 64  3600 sliding 0"),
             (

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use session_memory::command::Commands;
-use session_memory::ids::Endings;
+use session_memory::ids::{Endings, Ids};
 use session_memory::options::Settings;
 use session_memory::pipeline::Pipeline;
 use session_memory::session::Stamp;
@@ -158,7 +158,7 @@ impl Prebuilt {
         endings.keep(&session.key, before.as_bytes());
         let stamp = Stamp {
             timestamp: TIMESTAMP,
-            id: || ID.to_owned(),
+            id: || Ids::new().next(|| RANDOM),
             endings: &endings,
         };
         let mut commands = Commands::default();
@@ -203,7 +203,8 @@ impl Prebuilt {
     }
 }
 
-/// Such as the component's are.
+const RANDOM: u64 = 0x0123_4567_89ab_cdef;
+/// What the component makes of it.
 const ID: &str = "0123456789abcdef0123456789abcdef-000000000001";
 /// That of the message before it.
 const BEFORE: &str = "0123456789abcdef0123456789abcdef-000000000000";
