@@ -21,18 +21,37 @@ impl Commands {
 
     /// Appends a command that has these arguments more.
     pub fn push_with(&mut self, words: &[&[u8]], more: &[Vec<u8>]) {
-        let words = || words.iter().copied().chain(more.iter().map(Vec::as_slice));
-        let size: usize = words().map(|word| word.len() + MAX_HEADER).sum();
-        self.bytes.reserve(size + MAX_HEADER);
-        self.bytes.push(b'*');
-        self.bytes
-            .extend_from_slice(&decimal(words().count() as u64));
-        for word in words() {
-            self.bytes.extend_from_slice(&header(word.len()));
-            self.bytes.extend_from_slice(word);
+        let more_bytes: usize = more.iter().map(Vec::len).sum();
+        let bytes = words.iter().map(|word| word.len()).sum::<usize>() + more_bytes;
+        let count = words.len() + more.len();
+        self.bytes.reserve(bytes + (count + 1) * MAX_HEADER);
+        self.header(b'*', count);
+        for word in words {
+            self.word(word);
         }
-        self.bytes.extend_from_slice(b"\r\n");
+        for word in more {
+            self.word(word);
+        }
         self.count += 1;
+    }
+
+    /// A bulk string.
+    fn word(&mut self, word: &[u8]) {
+        self.header(b'$', word.len());
+        self.bytes.extend_from_slice(word);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// The line that announces what is to come: of what kind, and how much.
+    fn header(&mut self, kind: u8, number: usize) {
+        if number < 10 {
+            let line = [kind, b'0' + number as u8, b'\r', b'\n'];
+            self.bytes.extend_from_slice(&line);
+            return;
+        }
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(&decimal(number as u64));
+        self.bytes.extend_from_slice(b"\r\n");
     }
 
     /// What goes over the wire.
@@ -60,14 +79,22 @@ impl Commands {
 
 /// A number in decimal, for an argument.
 pub fn decimal(number: u64) -> Decimal {
-    let mut text = [0; MAX_HEADER];
-    let start = put_digits(number, &mut text, MAX_HEADER);
-    Decimal { text, start }
+    let mut text = [0; MAX_DIGITS];
+    let mut start = text.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return Decimal { text, start };
+        }
+    }
 }
 
-/// A number in decimal, and what may stand around it.
+/// The digits of a number.
 pub struct Decimal {
-    text: [u8; MAX_HEADER],
+    text: [u8; MAX_DIGITS],
     start: usize,
 }
 
@@ -79,39 +106,14 @@ impl Deref for Decimal {
     }
 }
 
-/// What ends the line before, and announces a word of this length.
-fn header(length: usize) -> Decimal {
-    let mut text = [0; MAX_HEADER];
-    let [.., cr, lf] = &mut text;
-    (*cr, *lf) = (b'\r', b'\n');
-    let mut start = put_digits(length as u64, &mut text, MAX_HEADER - 2);
-    for byte in *b"$\n\r" {
-        start -= 1;
-        text[start] = byte;
-    }
-    Decimal { text, start }
-}
-
-/// Puts a number before `end`; answers where it begins.
-fn put_digits(number: u64, text: &mut [u8], end: usize) -> usize {
-    let mut start = end;
-    let mut rest = number;
-    loop {
-        start -= 1;
-        text[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            return start;
-        }
-    }
-}
-
 /// Bytes of an element that is not known, and that of a short message.
 const ELEMENT: usize = 512;
 /// Bytes of a reply that has no elements, with some to spare.
 const SHORT_REPLY: usize = 64;
-/// Bytes of a line end, `$`, the largest `u64` and another line end.
-const MAX_HEADER: usize = 2 + 1 + 20 + 2;
+/// Of the largest `u64`.
+const MAX_DIGITS: usize = 20;
+/// Bytes of `$`, a number and its line end, and of the line end behind a word.
+const MAX_HEADER: usize = 1 + MAX_DIGITS + 2 + 2;
 
 #[cfg(test)]
 mod tests {
