@@ -74,13 +74,14 @@ impl Deadline {
         self.wait_for_any(&[ready])
     }
 
-    /// The same for several.
+    /// The same for several, of which there are no more than [`MOST_READY`].
     pub fn wait_for_any(&self, ready: &[&Pollable]) -> Result<(), Passed> {
         let mut alarm = bindings::alarm();
         loop {
+            let mut pollables = [alarm.until(self.at); MOST_READY + 1];
+            pollables[..ready.len()].copy_from_slice(ready);
             // poll answers the indexes of those that are ready.
-            let pollables = [ready, &[alarm.until(self.at)]].concat();
-            match poll(&pollables).first() {
+            match poll(&pollables[..=ready.len()]).first() {
                 Some(index) if (*index as usize) < ready.len() => return Ok(()),
                 _ if self.has_passed() => return Err(Passed),
                 _ => *alarm = Alarm::new(),
@@ -113,5 +114,7 @@ impl Deadline {
     }
 }
 
+/// A stream to read from and one to write to.
+const MOST_READY: usize = 2;
 /// Of a millisecond.
 const NANOSECONDS: u64 = 1_000_000;
