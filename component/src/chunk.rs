@@ -47,16 +47,6 @@ pub fn kinds(chunk: &Chunk) -> Kinds {
     }
 }
 
-/// Those of the bytes that are too few for a chunk, with quotation marks behind them.
-#[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
-pub fn last_kinds(bytes: &[u8]) -> Kinds {
-    let mut chunk = [b'"'; SIZE];
-    for (to, from) in chunk.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    kinds(&chunk)
-}
-
 /// Tells the bytes of a chunk apart.
 #[cfg(not(target_family = "wasm"))]
 pub fn kinds(chunk: &Chunk) -> Kinds {
@@ -87,17 +77,6 @@ mod tests {
                 };
                 assert_eq!(kinds(&chunk), expected, "{byte} at {at}");
             }
-        }
-    }
-
-    #[test]
-    fn behind_the_last_byte_are_quotation_marks() {
-        for (length, ends) in [(0, 0xffff), (1, 0xfffe), (15, 0x8000)] {
-            let expected = Kinds {
-                ends,
-                beyond_ascii: 0,
-            };
-            assert_eq!(last_kinds(&[b'a'; SIZE][..length]), expected, "{length}");
         }
     }
 }

@@ -373,9 +373,12 @@ impl Cursor<'_> {
         let end = match end {
             Some(end) => end,
             None => {
-                let kinds = chunk::last_kinds(&bytes[chunk_start..]);
-                beyond_ascii |= kinds.beyond_ascii;
-                self.end_of_string(kinds.ends, chunk_start, &mut escape_end)??
+                // Too few for a chunk of their own: they end the last one that there is.
+                let kinds = chunk::kinds(bytes.last_chunk()?);
+                let last_start = bytes.len() - chunk::SIZE;
+                let rest = (u32::MAX << (chunk_start - last_start)) as u16;
+                beyond_ascii |= kinds.beyond_ascii & rest;
+                self.end_of_string(kinds.ends & rest, last_start, &mut escape_end)??
             }
         };
         self.at = end + 1;
