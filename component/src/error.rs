@@ -40,6 +40,7 @@ pub enum Error {
 impl Error {
     /// The error that a Redis error reply stands for. `text` is the reply without
     /// its leading `-` and its line end.
+    #[cold]
     pub fn from_reply(text: &str) -> Error {
         let text = cause(text);
         let code = text.split(' ').next().unwrap_or_default();
@@ -105,6 +106,7 @@ impl Error {
     }
 
     /// The same error, its text preceded by the operation and what it was about.
+    #[cold]
     pub fn during(self, operation: &str, operand: &str) -> Error {
         let text = format!("{operation} {}: {}", Quoted(operand), self.text());
         match self {

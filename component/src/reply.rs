@@ -392,6 +392,7 @@ impl<'a> Reply<'a> {
         self.from + from..self.from + to
     }
 
+    #[cold]
     fn is_not(self, expected: &str) -> Error {
         self.error()
             .unwrap_or_else(|| protocol(&format!("the reply is not {expected}")))
@@ -420,6 +421,7 @@ fn integer(digits: &[u8]) -> Result<i64, Error> {
         .ok_or_else(|| protocol("an integer is not one"))
 }
 
+#[cold]
 fn protocol(what: &str) -> Error {
     Error::Protocol(what.to_owned())
 }
