@@ -80,8 +80,10 @@ struct Entry {
     /// Whether it is executed again though it has a result.
     stale: bool,
     /// What a write came to before it was executed again. That stands, whatever
-    /// comes of the repetition.
+    /// comes of the repetition, unless the session was cleared in between.
     acknowledged: Option<Outcome<Messages>>,
+    /// Whether a clear ahead of it was sent again since it was executed.
+    may_be_cleared: bool,
     /// Which commands of the last request were its own, and where they ended.
     commands: Range<usize>,
     end: usize,
@@ -166,7 +168,9 @@ impl<'a> Pipeline<'a> {
 
     /// Pushes the commands of the next round.
     pub fn request(&mut self, commands: &mut Commands) {
-        for entry in &mut self.entries {
+        for at in 0..self.entries.len() {
+            let (before, behind) = self.entries.split_at_mut(at + 1);
+            let entry = &mut before[at];
             if entry.stale {
                 entry.repeat();
             }
@@ -175,6 +179,11 @@ impl<'a> Pipeline<'a> {
                 task.request(commands, self.settings);
                 entry.commands = first..commands.count();
                 entry.end = commands.bytes().len();
+                if task.clears() && entry.sent_again {
+                    for other in behind {
+                        other.may_be_cleared |= other.is_on(task.key());
+                    }
+                }
             }
         }
     }
@@ -225,7 +234,8 @@ impl<'a> Pipeline<'a> {
             match (&nonsense, answer) {
                 (Some(error), _) => entry.fail(error.clone(), true),
                 (None, Ok(Answer::Done(outcome))) => {
-                    self.has_appended |= entry.task.as_ref().is_some_and(|task| task.appends() > 0);
+                    self.has_appended |= entry.appends();
+                    entry.may_be_cleared = false;
                     entry.result = Some(Ok(outcome));
                 }
                 (None, Ok(Answer::Failed(error))) => entry.result = Some(Err(error)),
@@ -256,20 +266,25 @@ impl<'a> Pipeline<'a> {
         })
     }
 
-    /// An append that is tried again finds behind its own elements those that the
-    /// appends after it added in the try before. They are counted by a hash of the
-    /// key: to look back further than that does no harm.
+    /// An append that is tried again finds behind its own elements those of the other
+    /// appends on its session: of those after it, which came in the try before, and of
+    /// those ahead of it that were refused then. They are counted by a hash of the key:
+    /// to look back further than that does no harm.
     fn look_behind_one_another(&mut self) {
         if self.entries.len() == 1 {
             return;
         }
-        let mut behind = [0; 1024];
-        for entry in self.entries.iter_mut().rev() {
-            if let Some(task) = &mut entry.task {
-                let slot = &mut behind[fnv_1a(task.key()) as usize % 1024];
-                task.look_further_back(*slot);
-                *slot += task.appends();
-            }
+        let slot = |task: &Task| fnv_1a(task.key()) as usize % 1024;
+        let mut appended = [0; 1024];
+        for task in self.entries.iter().filter_map(|entry| entry.task.as_ref()) {
+            appended[slot(task)] += task.appends();
+        }
+        for task in self
+            .entries
+            .iter_mut()
+            .filter_map(|entry| entry.task.as_mut())
+        {
+            task.look_further_back(appended[slot(task)] - task.appends());
         }
     }
 
@@ -291,21 +306,27 @@ impl<'a> Pipeline<'a> {
     }
 
     /// What was executed before a write that it is behind, is executed again after
-    /// it, if it may be.
+    /// it, if it may be. Where it may not, a clear ahead of it would delete it, and is
+    /// not tried again.
     fn keep_the_order(&mut self) {
         for at in 0..self.entries.len() {
             let (before, behind) = self.entries.split_at_mut(at + 1);
-            let Some(task) = &before[at].task else {
+            let entry = &mut before[at];
+            let Some(task) = &entry.task else {
                 continue;
             };
             let writes = task.effect() != Effect::Reads && task.undoes().is_none();
-            if !before[at].is_waiting() || !writes {
+            if !entry.is_waiting() || !writes {
                 continue;
             }
-            for entry in behind.iter_mut().filter(|entry| !entry.is_waiting()) {
-                entry.stale |= entry.task.as_ref().is_some_and(|other| {
-                    other.key() == task.key() && other.effect() != Effect::WritesOnce
-                });
+            let key = task.key();
+            if task.clears() && behind.iter().any(|other| other.is_on(key) && other.stays()) {
+                let error = entry.failed.take();
+                entry.finish(error.expect("a clear that waits has failed"));
+                continue;
+            }
+            for other in behind.iter_mut().filter(|other| !other.is_waiting()) {
+                other.stale |= other.is_on(key) && !other.is_for_once();
             }
         }
     }
@@ -335,6 +356,7 @@ impl Entry {
             result,
             stale: false,
             acknowledged: None,
+            may_be_cleared: false,
             commands: 0..0,
             end: 0,
             failed: None,
@@ -345,6 +367,29 @@ impl Entry {
 
     fn is_waiting(&self) -> bool {
         self.result.is_none()
+    }
+
+    /// Whether it is about the session at this key.
+    fn is_on(&self, key: &str) -> bool {
+        self.task.as_ref().is_some_and(|task| task.key() == key)
+    }
+
+    /// Whether it is an append that may be executed again.
+    fn appends(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.appends() > 0)
+    }
+
+    /// Whether it must not be executed more than once.
+    fn is_for_once(&self) -> bool {
+        self.task
+            .as_ref()
+            .is_some_and(|task| task.effect() == Effect::WritesOnce)
+    }
+
+    /// Whether that once was, or may have been.
+    fn stays(&self) -> bool {
+        let result = &self.result;
+        self.is_for_once() && matches!(result, Some(Ok(_) | Err(Error::OutcomeUnknown(_))))
     }
 
     /// A try failed; the operation may be tried again. `is_first` is whether it was
@@ -397,6 +442,9 @@ impl Entry {
     /// It is not tried again.
     fn finish(&mut self, error: Error) {
         self.result = Some(match self.acknowledged.take() {
+            Some(_) if self.may_be_cleared && self.appends() => Err(Error::OutcomeUnknown(
+                format!("it was executed, but then a clear ahead of it was tried again: {error}"),
+            )),
             Some(outcome) => Ok(outcome),
             None => Err(self.final_error(error)),
         });
@@ -809,17 +857,75 @@ mod tests {
         assert_eq!(sent, "EVALSHA a\nLTRIM a\nEVALSHA a\nLLEN a\n");
         let (sent, _) = round(&mut pipeline, "-OOM x\r\n-OOM x\r\n:1\r\n", End::Complete);
         assert_eq!(sent, "LTRIM a\nEVALSHA a\nLLEN a\n");
-        // What was acknowledged stays so.
+        // What was acknowledged stays so, but for what the clear has deleted.
+        let text = "add to \"a\": it was executed, but then a clear ahead of it was tried \
+                    again: OOM x";
         assert_eq!(
             results(pipeline),
             [
                 Ok(Outcome::Length(1)),
                 Ok(Outcome::Cleared),
-                Ok(Outcome::Length(1)),
+                Err(Error::OutcomeUnknown(text.to_owned())),
                 Ok(Outcome::Length(1)),
                 Ok(Outcome::Cleared),
             ]
         );
+    }
+
+    #[test]
+    fn an_append_that_is_acknowledged_after_a_clear_stays_so() {
+        let settings = settings(Delivery::ExactlyOnce);
+        let operations = vec![operation("a", Action::Clear), add("a"), add("a")];
+        let mut pipeline = Pipeline::new(operations, &settings, STAMP);
+        round(&mut pipeline, "-BUSY x\r\n:1\r\n:2\r\n", End::Complete);
+        let (sent, _) = round(&mut pipeline, "+OK\r\n-BUSY x\r\n:1\r\n", End::Complete);
+        assert_eq!(sent, "LTRIM a\nEVALSHA a\nEVALSHA a\n");
+        let (sent, _) = round(&mut pipeline, ":2\r\n-OOM x\r\n", End::Complete);
+        assert_eq!(sent, "EVALSHA a\nEVALSHA a\n");
+        let expected = [
+            Ok(Outcome::Cleared),
+            Ok(Outcome::Length(2)),
+            Ok(Outcome::Length(1)),
+        ];
+        assert_eq!(results(pipeline), expected);
+    }
+
+    #[test]
+    fn a_clear_does_not_delete_what_came_behind_it_for_once() {
+        let settings = settings(Delivery::AtMostOnce);
+        let refused = || {
+            Err(Error::Server {
+                code: "BUSY".to_owned(),
+                message: "clear \"a\": BUSY x".to_owned(),
+            })
+        };
+        const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
+        let appended = format!("{QUEUED}*3\r\n:-2\r\n:1\r\n:1\r\n");
+        let operations = || {
+            vec![
+                operation("a", Action::Clear),
+                operation("b", Action::Clear),
+                add("a"),
+            ]
+        };
+        // It was executed.
+        let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
+        let replies = format!("-BUSY x\r\n-BUSY x\r\n{appended}");
+        round(&mut pipeline, &replies, End::Complete);
+        let (sent, _) = round(&mut pipeline, "+OK\r\n", End::Complete);
+        assert_eq!(sent, "LTRIM b\n");
+        let expected = [refused(), Ok(Outcome::Cleared), Ok(Outcome::Length(1))];
+        assert_eq!(results(pipeline), expected);
+        // It may have been.
+        let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
+        round(&mut pipeline, "-BUSY x\r\n+OK\r\n", End::Closed);
+        assert_eq!(pipeline.next(), Next::Nothing);
+        assert_eq!(results(pipeline)[0], refused());
+        // It was refused as well.
+        let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
+        let replies = format!("-BUSY x\r\n+OK\r\n-BUSY x\r\n{}", "-BUSY x\r\n".repeat(4));
+        round(&mut pipeline, &replies, End::Complete);
+        assert_eq!(pipeline.next(), Next::RoundAfterWait);
     }
 
     #[test]
@@ -875,7 +981,7 @@ mod tests {
             .filter(|w| w[0] == "1" && w[1] == "$1")
             .collect();
         let back: Vec<_> = back.iter().map(|w| (w[2], w[4])).collect();
-        assert_eq!(back, [("a", "66"), ("b", "64"), ("a", "65"), ("a", "64")]);
+        assert_eq!(back, [("a", "66"), ("b", "64"), ("a", "66"), ("a", "66")]);
     }
 
     #[test]

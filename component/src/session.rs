@@ -127,6 +127,11 @@ impl Task {
         }
     }
 
+    /// Whether it deletes the session.
+    pub fn clears(&self) -> bool {
+        matches!(self.step, Step::Clear)
+    }
+
     /// How many entries the operation appends, if it may be tried again.
     pub fn appends(&self) -> usize {
         match &self.step {

@@ -1,7 +1,9 @@
 //! Several operations in one call.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use session_memory_host::{
     Action, Connect, Delivery, Error, MemoryError, Message, NewMessage, Operation, Options,
@@ -173,6 +175,71 @@ async fn many_appends_to_one_session_are_there_once_when_they_are_sent_twice() {
     assert!(results.iter().all(Result::is_ok));
     let stored = contents(&mut server.client().unwrap(), "session:s");
     assert_eq!(stored, expected);
+}
+
+/// More appends than an append looks back are refused ahead of it, and come behind it
+/// when all are sent again.
+#[tokio::test]
+async fn an_append_behind_many_that_were_refused_is_there_once() {
+    const REFUSED: usize = 80;
+    let server = server();
+    let refuse = Arc::new(AtomicUsize::new(0));
+    let address = server.address();
+    let port = peer({
+        let refuse = Arc::clone(&refuse);
+        move |connection| {
+            // The client hangs up when it likes.
+            let _ = relay(&connection, address, &refuse);
+        }
+    });
+    let memory = builder(port, Options::default()).open().await.unwrap();
+    memory.add("s", Role::User, "known", None).await.unwrap();
+    let last = REFUSED.to_string();
+    let contents_of: Vec<String> = (0..=REFUSED).map(|n| n.to_string()).collect();
+    let appends: Vec<_> = contents_of.iter().map(|n| add("s", n)).collect();
+    refuse.store(REFUSED, Ordering::Relaxed);
+    let results = run(&memory, &appends).await;
+    assert_eq!(refuse.load(Ordering::Relaxed), 0);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut expected = vec!["known".to_owned(), last];
+    expected.extend_from_slice(&contents_of[..REFUSED]);
+    let stored = contents(&mut server.client().unwrap(), "session:s");
+    assert_eq!(stored, expected);
+}
+
+/// Hands commands on to a server one by one, and the replies back, each of which is a
+/// line; but answers the next appends itself, as many as `refuse` says.
+fn relay(client: &TcpStream, server: SocketAddr, refuse: &AtomicUsize) -> std::io::Result<()> {
+    let server = TcpStream::connect(server)?;
+    let (mut requests, mut replies) = (BufReader::new(client), BufReader::new(&server));
+    loop {
+        let mut command = Vec::new();
+        requests.read_until(b'\n', &mut command)?;
+        let number = |line: &[u8]| -> usize {
+            let digits = line[1..].trim_ascii_end();
+            str::from_utf8(digits).unwrap().parse().unwrap()
+        };
+        if command.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..number(&command) {
+            let start = command.len();
+            requests.read_until(b'\n', &mut command)?;
+            let length = number(&command[start..]) as u64 + 2;
+            requests.by_ref().take(length).read_to_end(&mut command)?;
+        }
+        let is_append = command.windows(4).any(|word| word == b"EVAL");
+        let one_less = |left: usize| left.checked_sub(1);
+        let (order, mut client) = (Ordering::Relaxed, client);
+        if is_append && refuse.fetch_update(order, order, one_less).is_ok() {
+            client.write_all(b"-BUSY a script is running\r\n")?;
+        } else {
+            (&server).write_all(&command)?;
+            let mut reply = Vec::new();
+            replies.read_until(b'\n', &mut reply)?;
+            client.write_all(&reply)?;
+        }
+    }
 }
 
 #[tokio::test]
