@@ -53,7 +53,8 @@ impl Allocator {
             .filter(|_| is_aligned)
     }
 
-    /// A new block that serves this layout: of a small one, any of its list.
+    /// A new block: for a small layout, one that serves every layout of its list. Most
+    /// blocks come from a list.
     #[cold]
     unsafe fn alloc_from_talc(&self, layout: Layout) -> *mut u8 {
         let layout = match self.small(layout) {
@@ -83,7 +84,7 @@ impl Allocator {
 // SAFETY: a block is either in one list or in use, and lists hold blocks of one layout,
 // which is at least the one that is asked for.
 unsafe impl GlobalAlloc for Allocator {
-    // Wherever it is called, it would take 4 KB of the component.
+    // Inlined wherever it is called, it would take 4 KB of the component.
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Some(free) = self.small(layout)

@@ -106,7 +106,7 @@ pub fn fnv_1a(text: &str) -> u32 {
     })
 }
 
-/// Of a count: at 100,000 messages a second it takes months until they do not suffice.
+/// Of a count: at 100,000 messages a second it takes months until it begins anew.
 const DIGITS: usize = 12;
 /// Bytes of two random numbers, a hyphen and a count.
 const ID: usize = 32 + 1 + DIGITS;

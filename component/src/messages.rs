@@ -373,7 +373,8 @@ impl Cursor<'_> {
         let end = match end {
             Some(end) => end,
             None => {
-                // Too few for a chunk of their own: they end the last one that there is.
+                // What is left is too little for a chunk: it is looked at as the end of
+                // the last sixteen bytes.
                 let kinds = chunk::kinds(bytes.last_chunk()?);
                 let last_start = bytes.len() - chunk::SIZE;
                 let rest = (u32::MAX << (chunk_start - last_start)) as u16;
