@@ -47,6 +47,27 @@ pub fn kinds(chunk: &Chunk) -> Kinds {
     }
 }
 
+/// Tells the bytes from `at` on apart, up to sixteen; none if none is there, or if all
+/// of the bytes are too few for a chunk.
+#[inline]
+#[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
+pub fn kinds_at(bytes: &[u8], at: usize) -> Option<Kinds> {
+    let rest = bytes.get(at..)?;
+    if let Some(chunk) = rest.first_chunk() {
+        return Some(kinds(chunk));
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    // They are the end of the last chunk.
+    let kinds = kinds(bytes.last_chunk()?);
+    let others = SIZE - rest.len();
+    Some(Kinds {
+        ends: kinds.ends >> others,
+        beyond_ascii: kinds.beyond_ascii >> others,
+    })
+}
+
 /// Tells the bytes of a chunk apart.
 #[cfg(not(target_family = "wasm"))]
 pub fn kinds(chunk: &Chunk) -> Kinds {

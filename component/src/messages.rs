@@ -354,32 +354,26 @@ impl Cursor<'_> {
         let start = self.at;
         let first_escape = self.escapes.len();
         let bytes = self.bytes;
-        let (chunks, _) = bytes.get(start..)?.as_chunks();
         let mut beyond_ascii = 0;
-        let mut escape_end = start;
-        let mut chunk_start = start;
-        let mut end = None;
-        for chunk in chunks {
-            let kinds = chunk::kinds(chunk);
+        let mut at = start;
+        let end = loop {
+            let kinds = chunk::kinds_at(bytes, at)?;
             beyond_ascii |= kinds.beyond_ascii;
-            if kinds.ends != 0 {
-                end = self.end_of_string(kinds.ends, chunk_start, &mut escape_end)?;
-                if end.is_some() {
-                    break;
-                }
+            if kinds.ends == 0 {
+                at += chunk::SIZE;
+                continue;
             }
-            chunk_start += chunk::SIZE;
-        }
-        let end = match end {
-            Some(end) => end,
-            None => {
-                // What is left is too little for a chunk: it is looked at as the end of
-                // the last sixteen bytes.
-                let kinds = chunk::kinds(bytes.last_chunk()?);
-                let last_start = bytes.len() - chunk::SIZE;
-                let rest = (u32::MAX << (chunk_start - last_start)) as u16;
-                beyond_ascii |= kinds.beyond_ascii & rest;
-                self.end_of_string(kinds.ends & rest, last_start, &mut escape_end)??
+            at += kinds.ends.trailing_zeros() as usize;
+            match bytes.get(at)? {
+                b'"' => break at,
+                b'\\' => {
+                    self.escapes.push(at);
+                    at += match bytes.get(at + 1)? {
+                        b'u' => unescaped_from_utf_16(&bytes[at..])?.1,
+                        kind => short_escape(*kind).map(|_| 2)?,
+                    };
+                }
+                _ => return None,
             }
         };
         self.at = end + 1;
@@ -387,41 +381,11 @@ impl Cursor<'_> {
             start,
             length: end - start,
         };
-        let is_utf_8 = beyond_ascii == 0 || str::from_utf8(&self.bytes[span.range()]).is_ok();
+        let is_utf_8 = beyond_ascii == 0 || str::from_utf8(&bytes[span.range()]).is_ok();
         is_utf_8.then_some(QuotedString {
             span,
             escapes: first_escape..self.escapes.len(),
         })
-    }
-
-    /// Where a string ends, if that is at one of these places in the chunk that begins
-    /// at `start`, after the escapes that are there. `escape_end` is where the last
-    /// escape ends; what is before it is part of that.
-    fn end_of_string(
-        &mut self,
-        mut places: u16,
-        start: usize,
-        escape_end: &mut usize,
-    ) -> Option<Option<usize>> {
-        while places != 0 {
-            let at = start + places.trailing_zeros() as usize;
-            places &= places - 1;
-            if at < *escape_end {
-                continue;
-            }
-            match self.bytes.get(at)? {
-                b'"' => return Some(Some(at)),
-                b'\\' => {
-                    self.escapes.push(at);
-                    *escape_end = match self.bytes.get(at + 1)? {
-                        b'u' => at + unescaped_from_utf_16(&self.bytes[at..])?.1,
-                        kind => short_escape(*kind).map(|_| at + 2)?,
-                    };
-                }
-                _ => return None,
-            }
-        }
-        Some(None)
     }
 
     /// A JSON object, as it stands.
