@@ -100,4 +100,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_last_bytes_are_those_that_are_there() {
+        let bytes = *b"\"234567890123456789\"";
+        for (at, ends) in [(0, 1), (3, 0), (4, 1 << 15), (5, 1 << 14), (19, 1)] {
+            let expected = Kinds {
+                ends,
+                beyond_ascii: 0,
+            };
+            assert_eq!(kinds_at(&bytes, at), Some(expected), "{at}");
+        }
+        for (bytes, at) in [(&bytes[..], 20), (&bytes[..], 21), (&bytes[..15], 0)] {
+            assert_eq!(kinds_at(bytes, at), None, "{at}");
+        }
+    }
 }

@@ -21,34 +21,20 @@ impl Commands {
 
     /// Appends a command that has these arguments more.
     pub fn push_with(&mut self, words: &[&[u8]], more: &[Vec<u8>]) {
-        let more_bytes: usize = more.iter().map(Vec::len).sum();
-        let bytes = words.iter().map(|word| word.len()).sum::<usize>() + more_bytes;
-        let count = words.len() + more.len();
-        self.bytes.reserve(bytes + (count + 1) * MAX_HEADER);
-        self.header(b'*', count);
-        for word in words {
-            self.word(word);
-        }
-        for word in more {
-            self.word(word);
+        let words = || words.iter().copied().chain(more.iter().map(Vec::as_slice));
+        let size: usize = words().map(|word| word.len() + MAX_HEADER).sum();
+        self.bytes.reserve(size + MAX_HEADER);
+        self.header(b'*', words().count());
+        for word in words() {
+            self.header(b'$', word.len());
+            self.bytes.extend_from_slice(word);
+            self.bytes.extend_from_slice(b"\r\n");
         }
         self.count += 1;
     }
 
-    /// A bulk string.
-    fn word(&mut self, word: &[u8]) {
-        self.header(b'$', word.len());
-        self.bytes.extend_from_slice(word);
-        self.bytes.extend_from_slice(b"\r\n");
-    }
-
     /// The line that announces what is to come: of what kind, and how much.
     fn header(&mut self, kind: u8, number: usize) {
-        if number < 10 {
-            let line = [kind, b'0' + number as u8, b'\r', b'\n'];
-            self.bytes.extend_from_slice(&line);
-            return;
-        }
         self.bytes.push(kind);
         self.bytes.extend_from_slice(&decimal(number as u64));
         self.bytes.extend_from_slice(b"\r\n");

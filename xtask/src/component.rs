@@ -98,8 +98,8 @@ const PROFILE: &str = "component";
 /// deeper than serde_json's 128 levels; memory begins with as much as operations on
 /// short sessions take, since growing takes long; the sources have paths that are the
 /// same everywhere. Functions are inlined and loops unrolled less than usual, which takes
-/// 8 % off the size and next to nothing off the speed; these are options of LLVM, not of
-/// the compiler, known to the one in `rust-toolchain.toml`.
+/// a tenth off the size and next to nothing off the speed; these are options of LLVM, not
+/// of the compiler, known to the one in `rust-toolchain.toml`.
 fn flags(checkout: &Path) -> OsString {
     let mut flags = OsString::from(
         "-Crelocation-model=static\u{1f}-Clink-arg=-zstack-size=262144\u{1f}\
