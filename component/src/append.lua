@@ -1,16 +1,3 @@
--- Appends elements to a session, unless they are there already, and applies its
--- time to live, as one atomic unit. KEYS: the session. ARGV: how many entries to
--- look back, how an element ends that was appended before (or nothing), ttl in
--- seconds, policy, most entries to keep (0 is all), the elements. Answers the
--- length.
---
--- A script is not rolled back. So whatever may fail, fails before the push: what
--- the user may not run, and a key of another type. The push is the first write
--- where that is possible, since Redis checks maxmemory at the first one alone.
---
--- No functions are defined, since every run would define them anew, which took a
--- tenth of its time. An error reply is a table; so is the OK of LTRIM, and the array
--- of LRANGE.
 local key, back, before, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 
