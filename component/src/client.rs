@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::options::{Connect, Settings};
 use crate::pipeline::{Exchange, Next, Pipeline};
 use crate::random::jittered;
+use crate::reply::ReplyReader;
 use crate::session;
 use crate::socket::authority;
 
@@ -92,8 +93,10 @@ impl Client {
             pipeline.bring_script();
         }
         pipeline.request(&mut commands);
+        let replies = ReplyReader::new(commands.count(), settings.max_reply_bytes);
+        let replies = replies.beside(pipeline.held());
         let (connection, exchange) =
-            connection.exchange(&commands, settings.max_reply_bytes, deadline);
+            connection.exchange(&commands, replies, deadline, &mut || pipeline.work_ahead());
         greeted(&exchange, greeting, settings)?;
         if pipeline.settle(&exchange) {
             self.connection = connection;
@@ -110,7 +113,8 @@ fn greet(settings: &Settings, deadline: &Deadline) -> Result<Connection, Error> 
     session::handshake(&mut commands, settings);
     let greeting = commands.count();
     session::ping(&mut commands);
-    let (connection, exchange) = connection.exchange(&commands, settings.max_reply_bytes, deadline);
+    let replies = ReplyReader::new(commands.count(), settings.max_reply_bytes);
+    let (connection, exchange) = connection.exchange(&commands, replies, deadline, &mut || ());
     greeted(&exchange, greeting, settings)?;
     let pong = match exchange.received.replies(greeting..greeting + 1) {
         Some(replies) => session::pong(replies),

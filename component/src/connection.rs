@@ -44,17 +44,18 @@ impl Connection {
         self.socket.is_quiet()
     }
 
-    /// Sends a request and reads its replies. Only a connection that has nothing
-    /// left to say is handed back; any other is closed.
+    /// Sends a request and reads its replies into `reader`. Only a connection that has
+    /// nothing left to say is handed back; any other is closed. `meanwhile` is called
+    /// whenever the server is about to be waited for.
     pub fn exchange(
         self,
         commands: &Commands,
-        max_reply_bytes: u32,
+        mut reader: ReplyReader,
         deadline: &Deadline,
+        meanwhile: &mut dyn FnMut(),
     ) -> (Option<Connection>, Exchange) {
-        let mut reader = ReplyReader::new(commands.count(), max_reply_bytes);
         let mut written = 0;
-        let end = self.transfer(commands, &mut written, &mut reader, deadline);
+        let end = self.transfer(commands, &mut written, &mut reader, deadline, meanwhile);
         let (received, end) = match reader.finish() {
             Ok(received) => (received, end),
             Err(error) => (Received::default(), End::Unfit(error)),
@@ -76,6 +77,7 @@ impl Connection {
         written: &mut usize,
         reader: &mut ReplyReader,
         deadline: &Deadline,
+        meanwhile: &mut dyn FnMut(),
     ) -> End {
         let bytes = commands.bytes();
         let mut unsent = bytes;
@@ -99,8 +101,11 @@ impl Connection {
                 }
             }
             let to_write = !unsent.is_empty();
-            if !more_is_there && self.socket.wait(to_write, deadline).is_err() {
-                return End::Timeout(deadline.milliseconds);
+            if !more_is_there {
+                meanwhile();
+                if self.socket.wait(to_write, deadline).is_err() {
+                    return End::Timeout(deadline.milliseconds);
+                }
             }
             let buffer = match reader.room(size) {
                 Ok(buffer) => buffer,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::error::Error;
 use crate::message::NewMessage;
-use crate::messages::{Messages, Text};
+use crate::messages::{Messages, Newest, Text};
 use crate::operation::{Action, History, Operation, Outcome};
 use crate::options::{Settings, TtlPolicy};
 use crate::session::{Stamp, elements};
@@ -143,14 +143,16 @@ impl Sessions {
                 settings.max_reply_bytes
             )));
         }
-        let mut start = bytes;
-        let newest_first = elements.iter().rev().map(|element| {
-            let end = start;
-            start -= element.len();
-            Ok(start..end)
+        let mut end = 0;
+        let ranges = elements.iter().map(|element| {
+            let start = end;
+            end += element.len();
+            start..end
         });
-        let text = Text::new(elements.concat());
-        let (messages, skipped) = Messages::newest(&text, newest_first, limit)?;
+        let ranges: Vec<_> = ranges.collect();
+        let mut newest = Newest::default();
+        newest.read(&Text::new(elements.concat()), &ranges, limit);
+        let (messages, skipped) = newest.finish();
         Ok(History {
             messages,
             total: session.elements.len() as u32,

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::chunk;
-use crate::error::Error;
 use crate::message::{Message, Role, utf_16_unit};
 
 /// The bytes of replies, shared with the messages that are read in them.
@@ -26,52 +25,26 @@ impl Text {
         Text(Rc::new(RefCell::new(bytes)))
     }
 
+    /// How many bytes it has.
+    pub fn size(&self) -> usize {
+        self.0.borrow().len()
+    }
+
     /// The bytes in this range.
     pub fn bytes(&self, range: Range<usize>) -> Ref<'_, [u8]> {
         Ref::map(self.0.borrow(), |bytes| &bytes[range])
     }
 }
 
-/// Messages, oldest first, as spans of the text that they were read in.
+/// Messages, oldest first, as spans of the texts that they were read in.
 #[derive(Clone, Default)]
 pub struct Messages {
-    text: Text,
+    /// The texts, each with how many of the messages lie in it.
+    texts: Vec<(Text, usize)>,
     parts: Vec<Parts>,
 }
 
 impl Messages {
-    /// The last `limit` messages among elements that lie in `text`, each in a range of
-    /// its own. They are given newest first; with the messages comes the number of
-    /// elements passed over until then. An element is read once: that it was read is
-    /// seen in the text.
-    ///
-    /// # Errors
-    ///
-    /// That of the first element that is one.
-    pub fn newest(
-        text: &Text,
-        elements: impl ExactSizeIterator<Item = Result<Range<usize>, Error>>,
-        limit: Option<u32>,
-    ) -> Result<(Messages, u32), Error> {
-        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
-        let mut bytes = text.0.borrow_mut();
-        let mut parts = Vec::with_capacity(elements.len().min(limit));
-        let mut escapes = Vec::new();
-        let mut skipped = 0;
-        for element in elements {
-            if parts.len() == limit {
-                break;
-            }
-            match Parts::read(&mut bytes, element?, &mut escapes) {
-                Some(message) => parts.push(message),
-                None => skipped += 1,
-            }
-        }
-        parts.reverse();
-        let text = text.clone();
-        Ok((Messages { text, parts }, skipped))
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.parts.len()
@@ -82,36 +55,91 @@ impl Messages {
         self.parts.is_empty()
     }
 
-    /// The messages, copied out of the text.
+    /// The messages, copied out of their texts.
     pub fn to_vec(&self) -> Vec<Message> {
-        let bytes = self.text.0.borrow();
-        let copied = |span: Span| String::from_utf8_lossy(&bytes[span.range()]).into_owned();
-        let message = |parts: &Parts| Message {
-            role: parts.role,
-            content: copied(parts.content),
-            timestamp: copied(parts.timestamp),
-            metadata: parts.metadata.get().map(copied),
-            id: parts.id.get().map(copied),
-        };
-        self.parts.iter().map(message).collect()
+        let mut messages = Vec::with_capacity(self.len());
+        let mut parts = self.parts.iter();
+        for (text, count) in &self.texts {
+            let bytes = text.0.borrow();
+            let copied = |span: Span| String::from_utf8_lossy(&bytes[span.range()]).into_owned();
+            messages.extend(parts.by_ref().take(*count).map(|parts| Message {
+                role: parts.role,
+                content: copied(parts.content),
+                timestamp: copied(parts.timestamp),
+                metadata: parts.metadata.get().map(copied),
+                id: parts.id.get().map(copied),
+            }));
+        }
+        messages
     }
 
     /// The parts of the messages, with the address of every span in place of its
     /// position. This is for once.
     pub fn addressed(&mut self) -> &[Parts] {
-        // They stay there, since no more elements are read.
-        let text = self.text.0.borrow().as_ptr().expose_provenance();
-        for parts in &mut self.parts {
-            parts.content.start += text;
-            parts.timestamp.start += text;
-            if let Maybe::Some(metadata) = &mut parts.metadata {
-                metadata.start += text;
-            }
-            if let Maybe::Some(id) = &mut parts.id {
-                id.start += text;
+        let mut parts = self.parts.iter_mut();
+        for (text, count) in &self.texts {
+            // They stay there, since no more elements are read.
+            let text = text.0.borrow().as_ptr().expose_provenance();
+            for parts in parts.by_ref().take(*count) {
+                parts.content.start += text;
+                parts.timestamp.start += text;
+                if let Maybe::Some(metadata) = &mut parts.metadata {
+                    metadata.start += text;
+                }
+                if let Maybe::Some(id) = &mut parts.id {
+                    id.start += text;
+                }
             }
         }
         &self.parts
+    }
+}
+
+/// Messages that are being read, the newest one first.
+#[derive(Default)]
+pub struct Newest {
+    messages: Messages,
+    skipped: u32,
+}
+
+impl Newest {
+    /// Reads elements that are older than those before: each lies in a range of `text`,
+    /// the oldest one in the first. It ends with the message that makes the number of
+    /// all `limit`. An element is read once: that it was read is seen in the text.
+    pub fn read(&mut self, text: &Text, elements: &[Range<usize>], limit: Option<u32>) {
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        let parts = &mut self.messages.parts;
+        let before = parts.len();
+        parts.reserve(elements.len().min(limit - before));
+        let mut bytes = text.0.borrow_mut();
+        let mut escapes = Vec::new();
+        for element in elements.iter().rev() {
+            if parts.len() == limit {
+                break;
+            }
+            match Parts::read(&mut bytes, element.clone(), &mut escapes) {
+                Some(message) => parts.push(message),
+                None => self.skipped += 1,
+            }
+        }
+        let read = parts.len() - before;
+        self.messages.texts.push((text.clone(), read));
+    }
+
+    /// How many messages were read.
+    pub fn count(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The messages, and the number of elements that were passed over.
+    pub fn finish(self) -> (Messages, u32) {
+        let Newest {
+            mut messages,
+            skipped,
+        } = self;
+        messages.texts.reverse();
+        messages.parts.reverse();
+        (messages, skipped)
     }
 }
 
@@ -467,7 +495,7 @@ impl From<Vec<Message>> for Messages {
         let append = |message: &Message| Parts::append(&mut bytes, message);
         let parts = messages.iter().map(append).collect();
         Messages {
-            text: Text::new(bytes),
+            texts: Vec::from([(Text::new(bytes), messages.len())]),
             parts,
         }
     }
@@ -485,7 +513,7 @@ mod tests {
         let parts = Parts::read_in_place(&mut bytes[..end], 1, &mut Vec::new())?;
         assert_eq!((bytes[0], bytes[end]), (b'<', b'>'));
         let messages = Messages {
-            text: Text::new(bytes),
+            texts: vec![(Text::new(bytes), 1)],
             parts: vec![parts],
         };
         messages.to_vec().pop()
@@ -562,10 +590,11 @@ mod tests {
             let ranges = ELEMENTS.map(|element| {
                 let start = end;
                 end += element.len();
-                Ok(start..end)
+                start..end
             });
-            let (messages, skipped) =
-                Messages::newest(&text, ranges.into_iter().rev(), limit).unwrap();
+            let mut newest = Newest::default();
+            newest.read(&text, &ranges, limit);
+            let (messages, skipped) = newest.finish();
             assert_eq!(messages.len(), messages.to_vec().len());
             let contents = messages.to_vec().into_iter().map(|message| message.content);
             (contents.collect::<Vec<_>>().join(" "), skipped)

@@ -53,7 +53,7 @@ pub struct Options {
     /// Bytes that a message's content and metadata may have together, at least 1.
     /// `MAX_MESSAGE_BYTES`; default 1048576 (1 MiB).
     pub max_message_bytes: Option<u32>,
-    /// Bytes that the reply to an operation may have, at least 1024.
+    /// Bytes that the replies to an operation may have together, at least 1024.
     /// `MAX_REPLY_BYTES`; default 268435456 (256 MiB).
     pub max_reply_bytes: Option<u32>,
 }

@@ -111,7 +111,14 @@ impl<'a> Pipeline<'a> {
             entries,
             has_appended: false,
         };
-        pipeline.look_behind_one_another();
+        match &mut pipeline.entries[..] {
+            [only] => {
+                if let Some(task) = &mut only.task {
+                    task.read_in_pages();
+                }
+            }
+            _ => pipeline.look_behind_one_another(),
+        }
         pipeline
     }
 
@@ -163,6 +170,24 @@ impl<'a> Pipeline<'a> {
             {
                 endings.keep(task.key(), element);
             }
+        }
+    }
+
+    /// What was read of operations that are not done, and is held: it counts for as
+    /// much as replies that are being read.
+    pub fn held(&self) -> u64 {
+        let tasks = self.entries.iter().filter_map(|entry| entry.task.as_ref());
+        tasks.map(Task::held).sum()
+    }
+
+    /// Does what there is to do while the server prepares its answers.
+    pub fn work_ahead(&mut self) {
+        for task in self
+            .entries
+            .iter_mut()
+            .filter_map(|entry| entry.task.as_mut())
+        {
+            task.work_ahead();
         }
     }
 
@@ -271,9 +296,6 @@ impl<'a> Pipeline<'a> {
     /// those ahead of it that were refused then. They are counted by a hash of the key:
     /// to look back further than that does no harm.
     fn look_behind_one_another(&mut self) {
-        if self.entries.len() == 1 {
-            return;
-        }
         let slot = |task: &Task| fnv_1a(task.key()) as usize % 1024;
         let mut appended = [0; 1024];
         for task in self.entries.iter().filter_map(|entry| entry.task.as_ref()) {

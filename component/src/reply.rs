@@ -33,6 +33,8 @@ pub struct ReplyReader {
     /// End of the last reply that is complete.
     complete: usize,
     elements: usize,
+    /// What other replies take of `max_bytes`.
+    held: u64,
     max_bytes: u32,
 }
 
@@ -59,8 +61,16 @@ impl ReplyReader {
             depth: 0,
             complete: 0,
             elements: 0,
+            held: 0,
             max_bytes,
         }
+    }
+
+    /// Of what they may cost, replies that were read before and are still held take so
+    /// much: their [cost](Reply::cost).
+    pub fn beside(mut self, held: u64) -> ReplyReader {
+        self.held = held;
+        self
     }
 
     /// Where the next bytes are to be appended, with room for so many of them. They
@@ -203,7 +213,7 @@ impl ReplyReader {
 
     fn check_cost(&self, end: usize) -> Result<(), Error> {
         // In 64 bits, since a limit may be all that 32 hold.
-        let cost = self.elements as u64 * ELEMENT_COST + end as u64;
+        let cost = self.held + self.elements as u64 * ELEMENT_COST + end as u64;
         if end == usize::MAX || cost > u64::from(self.max_bytes) {
             return Err(Error::LimitExceeded(format!(
                 "the reply is larger than {} bytes (max-reply-bytes)",
@@ -372,9 +382,7 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// See [`Reply::simple_string`].
-    pub fn array(
-        self,
-    ) -> Result<impl ExactSizeIterator<Item = Reply<'a>> + DoubleEndedIterator, Error> {
+    pub fn array(self) -> Result<impl ExactSizeIterator<Item = Reply<'a>>, Error> {
         match self.frame {
             RangeFrame::Array(frames) => {
                 Ok(frames.iter().map(move |frame| Reply { frame, ..self }))
@@ -383,9 +391,29 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// The elements of an array of bulk strings.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reply::simple_string`].
+    pub fn bulk_strings(self) -> Result<Vec<Range<usize>>, Error> {
+        let elements = self.array()?;
+        let mut ranges = Vec::with_capacity(elements.len());
+        for element in elements {
+            ranges.push(element.bulk_string()?);
+        }
+        Ok(ranges)
+    }
+
     /// The bytes that it is part of.
     pub fn text(self) -> &'a Text {
         self.text
+    }
+
+    /// What an array counts for as long as it is held.
+    pub fn cost(self) -> u64 {
+        let elements = self.array().map_or(0, |elements| elements.len());
+        elements as u64 * ELEMENT_COST + self.text.size() as u64
     }
 
     fn range(self, (from, to): (usize, usize)) -> Range<usize> {
@@ -627,8 +655,14 @@ mod tests {
                 bytes.escape_ascii()
             );
         }
-        let mut reader = ReplyReader::new(1, 1024);
-        assert_eq!(reader.push(b"$1015\r\n"), Ok(Progress::Missing(1017)));
+        for (held, expected) in [
+            (0, Ok(Progress::Missing(1017))),
+            (1, Err(too_large.clone())),
+            (u64::from(u32::MAX) * 40, Err(too_large)),
+        ] {
+            let mut reader = ReplyReader::new(1, 1024).beside(held);
+            assert_eq!(reader.push(b"$1015\r\n"), expected);
+        }
     }
 
     #[test]

@@ -5,12 +5,13 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::command::{Commands, decimal};
 use crate::error::Error;
 use crate::ids::{Ending, Endings, Id};
 use crate::message::NewMessage;
-use crate::messages::Messages;
+use crate::messages::{Messages, Newest, Text};
 use crate::operation::{Action, History, Outcome};
 use crate::options::{Delivery, Password, Settings, TtlPolicy};
 use crate::reply::{Replies, Reply};
@@ -163,6 +164,32 @@ impl Task {
         }
     }
 
+    /// Has a long session be read in pages, as it is at one moment all the same. This
+    /// is for an operation that travels alone: others would be executed between the
+    /// pages.
+    pub fn read_in_pages(&mut self) {
+        if let Step::Get(window) | Step::History(window) = &mut self.step {
+            window.turn_pages();
+        }
+    }
+
+    /// What was read and is held, which counts for as much as [`Reply::cost`] says.
+    pub fn held(&self) -> u64 {
+        match &self.step {
+            Step::Get(window) | Step::History(window) => window.held(),
+            _ => 0,
+        }
+    }
+
+    /// Does what there is to do while the server prepares its answer.
+    pub fn work_ahead(&mut self) {
+        if let Step::Get(window) | Step::History(window) = &mut self.step
+            && let Some(pages) = &mut window.pages
+        {
+            pages.decode(window.limit);
+        }
+    }
+
     /// Pushes the next request.
     pub fn request(&self, commands: &mut Commands, settings: &Settings) {
         let key = self.key.as_bytes();
@@ -197,7 +224,7 @@ impl Task {
                 undone(replies)?;
                 return Ok(Answer::Failed(error.clone()));
             }
-            Step::Get(window) => match window.range(replies.last()?)? {
+            Step::Get(window) => match window.answer(replies.last()?)? {
                 Some((messages, _)) => Outcome::Messages(messages),
                 None => return Ok(Answer::AskOn),
             },
@@ -506,12 +533,30 @@ fn undone(replies: Replies<'_>) -> Result<(), Error> {
 // get, history: LRANGE, for a history together with LLEN and TTL.
 
 /// The last entries of a list, among which the last messages are looked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Default)]
 struct Window {
     /// Messages to be found; none is all of them.
     limit: Option<u32>,
-    /// Entries to be read; none is all of them.
+    /// Entries that are asked for next; none is all of them.
     entries: Option<u32>,
+    /// What was read, if they are read page by page.
+    pages: Option<Pages>,
+    /// Of a history: how many entries the session has, and how many seconds are left.
+    about: Option<(u32, Option<u32>)>,
+}
+
+/// The pages that were read, from the end of a list on.
+#[derive(Default)]
+struct Pages {
+    /// Entries in them.
+    count: u32,
+    /// The oldest of them, of which its page has but one. The next page ends with it,
+    /// unless something was appended or deleted.
+    oldest: Vec<u8>,
+    /// The last page, until the next one is asked for.
+    undecoded: Option<(Text, Vec<Range<usize>>)>,
+    messages: Newest,
+    cost: u64,
 }
 
 impl Window {
@@ -519,42 +564,135 @@ impl Window {
         Window {
             limit,
             entries: limit,
+            ..Window::default()
         }
+    }
+
+    fn turn_pages(&mut self) {
+        if self.limit.is_none_or(|limit| limit > FIRST_PAGE) {
+            self.entries = Some(FIRST_PAGE);
+            self.pages = Some(Pages::default());
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.pages.as_ref().map_or(0, |pages| pages.cost)
+    }
+
+    /// How many entries were read.
+    fn count(&self) -> u32 {
+        self.pages.as_ref().map_or(0, |pages| pages.count)
     }
 
     fn request(&self, commands: &mut Commands, key: &[u8]) {
-        match self.entries {
-            None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
+        let read = self.count();
+        let first;
+        let last;
+        let (first, last) = match self.entries {
+            None => (&b"0"[..], &b"-1"[..]),
             // An empty range; from -0 would be from the beginning.
-            Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
-            Some(entries) => commands.push(&[b"LRANGE", key, &from_the_end(entries), b"-1"]),
-        }
-        commands.asks_for(self.entries.unwrap_or(MANY) as usize);
+            Some(0) => (&b"1"[..], &b"0"[..]),
+            Some(entries) => {
+                first = from_the_end(read.saturating_add(entries));
+                last = from_the_end(read.max(1));
+                (&first[..], &last[..])
+            }
+        };
+        commands.push(&[b"LRANGE", key, first, last]);
+        commands.asks_for(match (self.limit, self.entries) {
+            (None, _) if read == 0 => MANY,
+            (_, entries) => entries.unwrap_or(MANY),
+        } as usize);
     }
 
-    /// The messages, and how many entries were passed over; none if unreadable
-    /// entries took the place of messages, and the window is larger now.
-    fn range(&mut self, entries: Reply<'_>) -> Result<Option<(Messages, u32)>, Error> {
-        let text = entries.text();
-        let entries = entries.array()?;
-        let count = entries.len();
-        let newest_first = entries.rev().map(Reply::bulk_string);
-        let (messages, skipped) = Messages::newest(text, newest_first, self.limit)?;
-        let wanted = self.limit.map_or(0, |limit| limit as usize);
-        if messages.len() < wanted
-            && let Some(window) = self.entries
-            && count >= window as usize
-        {
-            self.entries = window.checked_mul(2);
+    /// The messages, and how many entries were passed over; none if there is more to
+    /// ask for.
+    fn answer(&mut self, reply: Reply<'_>) -> Result<Option<(Messages, u32)>, Error> {
+        let mut entries = reply.bulk_strings()?;
+        let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
+        let wanted = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        let mut messages = Newest::default();
+        let mut before = 0;
+        if let Some(mut pages) = self.pages.take() {
+            before = pages.count as usize;
+            let follows = before == 0 || pages.begin_with(reply, entries.pop());
+            let read = before + entries.len();
+            let is_all = entries.len() < asked;
+            let is_last = is_all || read >= wanted;
+            let can_follow = is_last || is_unlike_others(reply, &entries);
+            if !follows || !can_follow || is_all && self.differs_from(read) {
+                // All of it again, of one moment.
+                self.entries = self.limit;
+                return Ok(None);
+            }
+            pages.decode(self.limit);
+            if !is_last {
+                let next = pages.push(reply, entries);
+                self.entries = Some(next.min(wanted - read) as u32);
+                self.pages = Some(pages);
+                return Ok(None);
+            }
+            messages = pages.messages;
+        }
+        messages.read(reply.text(), &entries, self.limit);
+        if self.limit.is_some() && messages.count() < wanted && entries.len() >= asked {
+            // Unreadable entries took the place of messages.
+            let read = u32::try_from(before + asked).ok();
+            self.entries = read.and_then(|read| read.checked_mul(2));
             return Ok(None);
         }
-        Ok(Some((messages, skipped)))
+        Ok(Some(messages.finish()))
+    }
+
+    /// Whether the session of a history had another number of entries at first.
+    fn differs_from(&self, entries: usize) -> bool {
+        self.about
+            .is_some_and(|(total, _)| total as usize != entries)
     }
 }
 
-/// Reads the last entries of a session, its length and its time to live, all of
-/// one moment.
+impl Pages {
+    /// Whether the oldest entry of these pages is this one.
+    fn begin_with(&self, reply: Reply<'_>, entry: Option<Range<usize>>) -> bool {
+        entry.is_some_and(|entry| *reply.text().bytes(entry) == *self.oldest)
+    }
+
+    /// Takes the next page; answers how many entries the one after it is to have.
+    fn push(&mut self, reply: Reply<'_>, entries: Vec<Range<usize>>) -> usize {
+        let text = reply.text();
+        self.oldest = text.bytes(entries[0].clone()).to_vec();
+        self.count += entries.len() as u32;
+        self.cost += reply.cost();
+        let size = text.size() / (entries.len() + 1);
+        let bytes = PAGE.max(self.cost as usize / 4);
+        let most = 4 * entries.len();
+        self.undecoded = Some((text.clone(), entries));
+        (bytes / size.max(1)).clamp(1, most)
+    }
+
+    /// Reads the messages of the last page.
+    fn decode(&mut self, limit: Option<u32>) {
+        if let Some((text, entries)) = self.undecoded.take() {
+            self.messages.read(&text, &entries, limit);
+        }
+    }
+}
+
+/// Whether no other entry is the same as the oldest one.
+fn is_unlike_others(reply: Reply<'_>, entries: &[Range<usize>]) -> bool {
+    let bytes = |entry: &Range<usize>| reply.text().bytes(entry.clone());
+    entries.split_first().is_some_and(|(oldest, others)| {
+        let oldest = bytes(oldest);
+        others.iter().all(|other| *bytes(other) != *oldest)
+    })
+}
+
+/// Reads the last entries of a session; together with the first ones its length and
+/// its time to live, all of one moment.
 fn history(commands: &mut Commands, key: &[u8], window: &Window) {
+    if window.count() > 0 {
+        return window.request(commands, key);
+    }
     commands.push(&[b"MULTI"]);
     window.request(commands, key);
     commands.push(&[b"LLEN", key]);
@@ -566,32 +704,45 @@ fn history_read(
     replies: Replies<'_>,
     window: &mut Window,
 ) -> Result<Option<History<Messages>>, Error> {
-    let mut results = replies.last()?.array()?;
-    let (Some(entries), Some(length), Some(ttl), None) = (
-        results.next(),
-        results.next(),
-        results.next(),
-        results.next(),
-    ) else {
-        return Err(Error::Protocol(
-            "the reply to EXEC does not have three elements".to_owned(),
-        ));
-    };
-    let Some((messages, skipped)) = window.range(entries)? else {
-        return Ok(None);
-    };
-    Ok(Some(History {
-        messages,
-        total: count(length)?,
-        skipped,
+    let mut entries = replies.last()?;
+    if window.count() == 0 {
+        let mut results = entries.array()?;
+        let (Some(first), Some(length), Some(ttl), None) = (
+            results.next(),
+            results.next(),
+            results.next(),
+            results.next(),
+        ) else {
+            return Err(Error::Protocol(
+                "the reply to EXEC does not have three elements".to_owned(),
+            ));
+        };
+        entries = first;
         // TTL answers -1 for a key without expiry and -2 for no key.
-        ttl_seconds: match ttl.integer()? {
+        let ttl = match ttl.integer()? {
             ..0 => None,
             seconds => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
-        },
+        };
+        window.about = Some((count(length)?, ttl));
+    }
+    let Some((messages, skipped)) = window.answer(entries)? else {
+        return Ok(None);
+    };
+    let (total, ttl_seconds) = window.about.unwrap_or_default();
+    Ok(Some(History {
+        messages,
+        total,
+        skipped,
+        ttl_seconds,
     }))
 }
 
+/// Entries of the first page, whose size is not known.
+const FIRST_PAGE: u32 = 256;
+/// Bytes of the other pages, unless they are four times as many entries as the one
+/// before, or a quarter of what was read, so that the number of pages stays small where
+/// each has a long way. Smaller ones leave the component waiting.
+const PAGE: usize = 512 * 1024;
 /// Entries of a session whose length is not known: a guess.
 const MANY: u32 = 32;
 
@@ -1052,9 +1203,10 @@ mod tests {
             let mut window = Window {
                 limit,
                 entries: window,
+                ..Window::default()
             };
             let found = read(1, &list(entries), |replies| {
-                window.range(replies.last().unwrap()).unwrap()
+                window.answer(replies.last().unwrap()).unwrap()
             });
             let found = match found {
                 Some((messages, _)) => Ok(messages.to_vec()),
@@ -1062,6 +1214,216 @@ mod tests {
             };
             assert_eq!(found, expected);
         }
+    }
+
+    /// A task in the middle of a session of so many entries, where every other command
+    /// is answered by `answer`; what was sent, and what came of it.
+    fn pages(
+        action: Action,
+        answer: impl Fn(&[&str]) -> String,
+    ) -> (Vec<String>, Result<Answer, Error>) {
+        let settings = settings(Options::default());
+        let mut task = task(action, &settings);
+        task.read_in_pages();
+        let mut requests = Vec::new();
+        loop {
+            let request = sent(|commands| task.request(commands, &settings));
+            let words: Vec<_> = request.split_whitespace().collect();
+            let count = request.lines().count();
+            let answered = read(count, &answer(&words), |replies| {
+                task.answer(replies, &settings)
+            });
+            requests.push(request);
+            assert_eq!(task.effect(), Effect::Reads);
+            if answered != Ok(Answer::AskOn) {
+                return (requests, answered);
+            }
+            assert!(requests.len() < 10, "{requests:?}");
+            task.work_ahead();
+        }
+    }
+
+    /// Redis' answer to LRANGE.
+    fn range(entries: &[String], first: &str, last: &str) -> String {
+        let index = |index: &str| {
+            let index: isize = index.parse().unwrap();
+            match index {
+                ..0 => entries.len().saturating_add_signed(index),
+                _ => index as usize,
+            }
+        };
+        let entries: Vec<_> = entries[index(first)..=index(last)]
+            .iter()
+            .map(String::as_str)
+            .collect();
+        list(&entries)
+    }
+
+    fn numbered(number: usize) -> String {
+        format!(r#"{{"role":"user","content":"{number}"}}"#)
+    }
+
+    #[test]
+    fn a_long_session_is_read_in_pages() {
+        let entries: Vec<_> = (0..3000).map(numbered).collect();
+        let all = "LRANGE k -256 -1|LRANGE k -1280 -256|LRANGE k -5376 -1280";
+        for (limit, found, expected) in [
+            (None, 3000, all),
+            (Some(3001), 3000, &all.replace("-5376", "-3001")),
+            (Some(3000), 3000, &all.replace("-5376", "-3000")),
+            (Some(257), 257, "LRANGE k -256 -1|LRANGE k -257 -256"),
+            (Some(256), 256, "LRANGE k -256 -1"),
+        ] {
+            let answer = |words: &[&str]| range(&entries, words[2], words[3]);
+            let (requests, answered) = pages(Action::Get(limit), answer);
+            assert_eq!(requests.concat().trim().replace('\n', "|"), expected);
+            let messages: Vec<_> = (3000 - found..3000)
+                .map(|number| message(&number.to_string()))
+                .collect();
+            assert_eq!(
+                answered,
+                Ok(Answer::Done(Outcome::Messages(messages.into())))
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_that_changes_between_two_pages_is_read_again_in_one() {
+        let before: Vec<_> = (0..300).map(numbered).collect();
+        let after: Vec<_> = (1..301).map(numbered).collect();
+        let emptied = Vec::new();
+        for (limit, after, last, expected) in [
+            (None, &after, "LRANGE k 0 -1", 1..301),
+            (Some(290), &after, "LRANGE k -290 -1", 11..301),
+            (None, &emptied, "LRANGE k 0 -1", 0..0),
+        ] {
+            let answer = |words: &[&str]| match words[3] {
+                "-1" if words[2] == "-256" => range(&before, words[2], words[3]),
+                _ if after.is_empty() => list(&[]),
+                _ => range(after, words[2], words[3]),
+            };
+            let (requests, answered) = pages(Action::Get(limit), answer);
+            assert_eq!(requests.len(), 3, "{requests:?}");
+            assert_eq!(requests[2].trim(), last);
+            let messages: Vec<_> = expected
+                .map(|number| message(&number.to_string()))
+                .collect();
+            assert_eq!(
+                answered,
+                Ok(Answer::Done(Outcome::Messages(messages.into())))
+            );
+        }
+    }
+
+    #[test]
+    fn where_a_page_begins_like_another_place_all_is_read_in_one() {
+        let mut entries: Vec<_> = (0..300).map(numbered).collect();
+        for (twin, expected) in [
+            (43, "LRANGE k -256 -1|LRANGE k -1280 -256"),
+            (299, "LRANGE k -256 -1|LRANGE k 0 -1"),
+        ] {
+            entries[twin] = numbered(44);
+            let answer = |words: &[&str]| range(&entries, words[2], words[3]);
+            let (requests, answered) = pages(Action::Get(None), answer);
+            assert_eq!(requests.concat().trim().replace('\n', "|"), expected);
+            assert!(matches!(answered, Ok(Answer::Done(_))), "{answered:?}");
+        }
+    }
+
+    #[test]
+    fn pages_grow_with_what_was_read_and_stay_within_bounds() {
+        let (small, large) = ("x".repeat(1000), "x".repeat(1 << 14));
+        for (content, expected) in [
+            (small, [256, 519, 517, 517, 517, 601]),
+            (large, [256, 64, 80, 100, 126, 157]),
+        ] {
+            let mut window = Window::new(None);
+            window.turn_pages();
+            let mut entries: Vec<String> = Vec::new();
+            let mut asked = Vec::new();
+            for page in 0..expected.len() {
+                asked.push(window.entries.unwrap());
+                let mut new: Vec<_> = (0..window.entries.unwrap())
+                    .map(|number| format!("{page} {number} {content}"))
+                    .collect();
+                new.extend(entries.first().cloned());
+                let words: Vec<_> = new.iter().map(String::as_str).collect();
+                let bytes = list(&words);
+                let mut reader = ReplyReader::new(1, u32::MAX);
+                assert_eq!(reader.push(bytes.as_bytes()), Ok(Progress::Complete));
+                let received = reader.finish().unwrap();
+                let reply = received.replies(0..1).unwrap().last().unwrap();
+                assert!(window.answer(reply).unwrap().is_none());
+                entries = new;
+            }
+            assert_eq!(asked, expected);
+        }
+    }
+
+    #[test]
+    fn pages_of_a_history_come_to_its_total() {
+        let entries: Vec<_> = (0..300).map(numbered).collect();
+        for (limit, total, count) in [
+            (None, 300, 2),
+            (None, 301, 3),
+            (Some(301), 301, 3),
+            (Some(280), 301, 2),
+        ] {
+            let answer = |words: &[&str]| match words[0] {
+                "MULTI" => {
+                    let entries = range(&entries, words[3], words[4]);
+                    format!(
+                        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n{entries}:{total}\r\n:9\r\n"
+                    )
+                }
+                _ => range(&entries, words[2], words[3]),
+            };
+            let (requests, answered) = pages(Action::History(limit), answer);
+            let first = limit.unwrap_or(1280);
+            assert_eq!(
+                requests[..2].concat(),
+                format!("MULTI\nLRANGE k -256 -1\nLLEN k\nTTL k\nEXEC\nLRANGE k -{first} -256\n")
+            );
+            assert_eq!(requests.len(), count);
+            let found = limit.map_or(300, |limit| limit.min(300)) as usize;
+            let Ok(Answer::Done(Outcome::History(history))) = answered else {
+                panic!("{answered:?}");
+            };
+            assert_eq!((history.messages.len(), history.total), (found, total));
+            assert_eq!((history.skipped, history.ttl_seconds), (0, Some(9)));
+        }
+    }
+
+    #[test]
+    fn pages_that_do_not_have_enough_messages_are_read_again_in_one() {
+        let mut entries: Vec<_> = (0..900).map(numbered).collect();
+        entries[899] = BAD.to_owned();
+        let answer = |words: &[&str]| range(&entries, words[2], words[3]);
+        let (requests, answered) = pages(Action::Get(Some(300)), answer);
+        assert_eq!(
+            requests.concat(),
+            "LRANGE k -256 -1\nLRANGE k -300 -256\nLRANGE k -600 -1\n"
+        );
+        let messages: Vec<_> = (599..899)
+            .map(|number| message(&number.to_string()))
+            .collect();
+        assert_eq!(
+            answered,
+            Ok(Answer::Done(Outcome::Messages(messages.into())))
+        );
+    }
+
+    #[test]
+    fn what_is_held_counts() {
+        let settings = settings(Options::default());
+        let mut task = task(Action::Get(None), &settings);
+        task.read_in_pages();
+        assert_eq!(task.held(), 0);
+        let entries: Vec<_> = (0..256).map(numbered).collect();
+        let page = range(&entries, "0", "255");
+        let answered = read(1, &page, |replies| task.answer(replies, &settings));
+        assert_eq!(answered, Ok(Answer::AskOn));
+        assert_eq!(task.held(), page.len() as u64 + 256 * 32);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod least_privilege;
 mod limits;
 mod look_back;
 mod model;
+mod pages;
 mod pipeline;
 mod sandbox;
 mod secrets;

@@ -103,7 +103,7 @@ const PROFILE: &str = "component";
 fn flags(checkout: &Path) -> OsString {
     let mut flags = OsString::from(
         "-Crelocation-model=static\u{1f}-Clink-arg=-zstack-size=262144\u{1f}\
-         -Clink-arg=--initial-memory=524288\u{1f}-Cllvm-args=-inline-threshold=100 -unroll-runtime=0",
+         -Clink-arg=--initial-memory=524288\u{1f}-Cllvm-args=-inline-threshold=95 -unroll-runtime=0",
     );
     let mut remap = |from: &Path, to: &str| {
         flags.push("\u{1f}--remap-path-prefix=");

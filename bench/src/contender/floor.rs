@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use session_memory::command::Commands;
 use session_memory::ids::{Endings, Ids};
 use session_memory::options::Settings;
-use session_memory::pipeline::Pipeline;
-use session_memory::session::Stamp;
-use session_memory_host::{Action, Delivery, NewMessage, Operation, Options, Role};
+use session_memory::session::{Stamp, Task};
+use session_memory_host::{Action, Delivery, NewMessage, Options, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -58,7 +57,7 @@ impl Floor {
         actions: impl FnOnce() -> Vec<Action>,
     ) -> Result<()> {
         if self.prebuilt.work != Some(work) || self.prebuilt.session != session.id {
-            self.prebuilt = Prebuilt::new(work, session, actions(), &self.settings);
+            self.prebuilt = Prebuilt::new(work, session, actions(), &self.settings)?;
         }
         self.prebuilt.count_up();
         self.stream.write_all(&self.prebuilt.bytes).await?;
@@ -143,12 +142,12 @@ struct Prebuilt {
 
 impl Prebuilt {
     /// The bytes that the component sends for these actions.
-    fn new(work: Work, session: &Session, actions: Vec<Action>, settings: &Settings) -> Prebuilt {
-        let operation = |action| Operation {
-            session_id: session.id.clone(),
-            action,
-        };
-        let operations = actions.into_iter().map(operation).collect();
+    fn new(
+        work: Work,
+        session: &Session,
+        actions: Vec<Action>,
+        settings: &Settings,
+    ) -> Result<Prebuilt> {
         let bytes = match work {
             Work::Add(bytes) | Work::Turn(bytes, _) => bytes,
             Work::Get(_) | Work::Exists => 0,
@@ -162,7 +161,10 @@ impl Prebuilt {
             endings: &endings,
         };
         let mut commands = Commands::default();
-        Pipeline::new(operations, settings, stamp).request(&mut commands);
+        for action in actions {
+            let task = Task::new(session.key.clone(), action, settings, stamp)?;
+            task.request(&mut commands, settings);
+        }
         let bytes = commands.bytes().to_vec();
         let end_of = |text: &str| {
             let text = text.as_bytes();
@@ -176,13 +178,13 @@ impl Prebuilt {
             .into_iter()
             .flatten()
             .collect();
-        Prebuilt {
+        Ok(Prebuilt {
             work: Some(work),
             session: session.id.clone(),
             bytes,
             replies: commands.count(),
             numbers,
-        }
+        })
     }
 
     /// Makes it another message: the script would find it among the last ones

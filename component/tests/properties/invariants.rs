@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use session_memory::error::Error;
 use session_memory::message::{Message, NewMessage, Role};
-use session_memory::messages::{Messages, Text};
+use session_memory::messages::{Newest, Text};
 use session_memory::reply::{Progress, Reply, ReplyReader};
 
 /// Bytes on the wire, read as the replies to one, two and three commands: the same
@@ -39,8 +39,10 @@ pub fn reply(wire: &[u8]) {
 pub fn element(element: &[u8]) {
     let message = Message::decode(element);
     let text = Text::new([b"\"", element, b"\""].concat());
+    let mut newest = Newest::default();
     let range = 1..1 + element.len();
-    let (in_place, skipped) = Messages::newest(&text, [Ok(range)].into_iter(), None).unwrap();
+    newest.read(&text, std::slice::from_ref(&range), None);
+    let (in_place, skipped) = newest.finish();
     assert!(in_place.to_vec() == Vec::from_iter(message.clone()));
     assert_eq!(in_place.len() + skipped as usize, 1);
     if let Some(message) = &message {

@@ -1,0 +1,236 @@
+//! Long sessions are read in pages, and as they are at one moment all the same.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use session_memory_host::{Action, Message, NewMessage, Operation, Options, Outcome, Role};
+use session_memory_tests::proxy::{Action as Break, Direction, Fault, Proxy};
+use session_memory_tests::{
+    Server, builder, integer, memory, memory_with, redis, refusal, server, text,
+};
+
+/// Messages that have these numbers, of different sizes.
+fn numbered(numbers: Range<usize>) -> Vec<NewMessage> {
+    let new = |number: usize| NewMessage {
+        role: Role::User,
+        content: format!("{number} {}", "x".repeat(number % 400)),
+        metadata: None,
+    };
+    numbers.map(new).collect()
+}
+
+/// The numbers of messages, which follow one another.
+fn numbers(messages: &[Message]) -> Range<usize> {
+    let number = |message: &Message| -> usize {
+        let (number, _) = message.content.split_once(' ').unwrap();
+        number.parse().unwrap()
+    };
+    let first = messages.first().map_or(0, number);
+    for (at, message) in messages.iter().enumerate() {
+        assert_eq!(number(message), first + at);
+    }
+    first..first + messages.len()
+}
+
+/// How many times the server read from a list since the last time.
+fn reads(server: &Server) -> u32 {
+    let statistics = text(redis(server, &["INFO", "commandstats"]));
+    redis(server, &["CONFIG", "RESETSTAT"]);
+    let reads = statistics.split_once("cmdstat_lrange:calls=");
+    reads.map_or(0, |(_, rest)| {
+        let (calls, _) = rest.split_once(',').unwrap();
+        calls.parse().unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_session_is_read_whole() {
+    let server = server();
+    let memory = memory(&server).await;
+    memory.add_all("s", &numbered(0..5000)).await.unwrap();
+    // An entry that is no message, on the second page.
+    redis(&server, &["LSET", "session:s", "4500", "unreadable"]);
+    let readable = [numbered(0..4500), numbered(4501..5000)].concat();
+    for (limit, found, skipped, pages) in [
+        (None, 4999, 1, 3),
+        (Some(5000), 4999, 1, 3),
+        (Some(4000), 4000, 1, 3),
+        (Some(300), 300, 0, 2),
+        (Some(256), 256, 0, 1),
+    ] {
+        reads(&server);
+        let history = memory.history("s", limit).await.unwrap();
+        assert!(reads(&server) >= pages, "{limit:?}");
+        assert_eq!((history.total, history.skipped), (5000, skipped));
+        let expected = &readable[4999 - found..];
+        let contents = |messages: &[Message]| -> Vec<String> {
+            let contents = messages.iter().map(|message| message.content.clone());
+            contents.collect()
+        };
+        let expected: Vec<_> = expected.iter().map(|new| new.content.clone()).collect();
+        assert_eq!(contents(&history.messages), expected);
+        let messages = memory.get("s", limit).await.unwrap();
+        assert_eq!(contents(&messages), expected);
+    }
+}
+
+#[tokio::test]
+async fn in_a_pipeline_it_is_read_where_its_turn_is() {
+    let server = server();
+    let memory = memory(&server).await;
+    memory.add_all("s", &numbered(0..1000)).await.unwrap();
+    let operation = |action| Operation {
+        session_id: "s".to_owned(),
+        action,
+    };
+    let [next] = &numbered(1000..1001)[..] else {
+        panic!("not one");
+    };
+    let operations = [
+        operation(Action::Get(None)),
+        operation(Action::Add(next.clone())),
+        operation(Action::Get(None)),
+    ];
+    let results = memory.pipeline(&operations).await.unwrap();
+    let [
+        Ok(Outcome::Messages(before)),
+        Ok(_),
+        Ok(Outcome::Messages(after)),
+    ] = &results[..]
+    else {
+        panic!("{results:?}");
+    };
+    assert_eq!((numbers(before), numbers(after)), (0..1000, 0..1001));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_appended_meanwhile_is_not_half_there() {
+    let server = server();
+    // Each message pushes another one out.
+    let options = Options {
+        max_messages: Some(2000),
+        ..Options::default()
+    };
+    let writer = memory_with(&server, options).await;
+    writer.add_all("s", &numbered(0..2000)).await.unwrap();
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+    let writing = tokio::spawn(async move {
+        let mut number = 2000;
+        while !IS_OVER.load(Relaxed) {
+            let [next] = &numbered(number..number + 1)[..] else {
+                panic!("not one");
+            };
+            let added = writer.add("s", Role::User, &next.content, None).await;
+            assert_eq!(added.unwrap(), 2000);
+            number += 1;
+            // Not always between two pages.
+            tokio::time::sleep(Duration::from_micros(500 * (number % 9) as u64)).await;
+        }
+        number
+    });
+    let memory = memory(&server).await;
+    let mut last = 2000;
+    for round in 0..200 {
+        let messages = match round % 3 {
+            0 => memory.get("s", None).await.unwrap(),
+            1 => memory.get("s", Some(2000)).await.unwrap(),
+            _ => memory.history("s", None).await.unwrap().messages,
+        };
+        let numbers = numbers(&messages);
+        assert_eq!(numbers.len(), 2000);
+        assert!(numbers.end >= last);
+        last = numbers.end;
+    }
+    IS_OVER.store(true, Relaxed);
+    let end = writing.await.unwrap();
+    assert!(last > 2000 && end >= last, "{last} of {end}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_cleared_meanwhile_is_there_or_not() {
+    let server = server();
+    let writer = memory(&server).await;
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+    let writing = tokio::spawn(async move {
+        let mut from = 0;
+        while !IS_OVER.load(Relaxed) {
+            let added = writer.add_all("s", &numbered(from..from + 1500)).await;
+            assert_eq!(added.unwrap(), 1500);
+            tokio::time::sleep(Duration::from_millis(from as u64 % 7)).await;
+            writer.clear("s").await.unwrap();
+            from += 1501;
+        }
+    });
+    let memory = memory(&server).await;
+    let mut found = 0;
+    for round in 0..300 {
+        let limit = [None, Some(1400), Some(1500)][round % 3];
+        let messages = memory.get("s", limit).await.unwrap();
+        if !messages.is_empty() {
+            let numbers = numbers(&messages);
+            assert_eq!(numbers.len(), limit.unwrap_or(1500) as usize);
+            assert_eq!(numbers.end % 1501, 1500);
+            found += 1;
+        }
+    }
+    IS_OVER.store(true, Relaxed);
+    writing.await.unwrap();
+    assert!(found > 0);
+}
+
+#[tokio::test]
+async fn all_pages_together_are_limited() {
+    let server = server();
+    let options = Options {
+        max_reply_bytes: Some(300_000),
+        ..Options::default()
+    };
+    let memory = memory_with(&server, options).await;
+    memory.add_all("s", &numbered(0..1000)).await.unwrap();
+    let limited = (
+        "limit-exceeded",
+        "get \"s\": the reply is larger than 300000 bytes (max-reply-bytes)".to_owned(),
+    );
+    assert_eq!(refusal(memory.get("s", None).await), limited);
+    assert_eq!(refusal(memory.get("s", Some(999)).await), limited);
+    let messages = memory.get("s", Some(600)).await.unwrap();
+    assert_eq!(numbers(&messages), 400..1000);
+}
+
+#[tokio::test]
+async fn a_page_that_is_lost_is_asked_for_again() {
+    let server = server();
+    let proxy = Proxy::start(server.address());
+    let memory = builder(proxy.port(), Options::default()).open().await;
+    let memory = memory.unwrap();
+    for chunk in 0..3 {
+        let messages = numbered(1000 * chunk..1000 * (chunk + 1));
+        memory.add_all("s", &messages).await.unwrap();
+    }
+    for (done, (page, direction, offset)) in [
+        (0, Direction::Reply, 5000),
+        (1, Direction::Reply, 0),
+        (1, Direction::Reply, 100_000),
+        (2, Direction::Request, 10),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut pages = 0;
+        proxy.plan(move |place| {
+            let is_it = place.exchange > 0 && pages == page;
+            pages += usize::from(place.exchange > 0);
+            is_it.then_some(Fault {
+                direction,
+                offset,
+                action: Break::Cut,
+            })
+        });
+        let messages = memory.get("s", None).await.unwrap();
+        assert_eq!(numbers(&messages), 0..3000);
+        assert_eq!(proxy.carried_out(), done + 1, "{page}");
+    }
+    let length = redis(&server, &["LLEN", "session:s"]);
+    assert_eq!(integer(length), 3000);
+}
