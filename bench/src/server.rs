@@ -6,7 +6,7 @@ use std::time::Duration;
 use session_memory::message::{NewMessage, Role};
 use xtask::resp::{Client, Value};
 
-use crate::slot::{Result, Slot, content};
+use crate::slot::{NUMBER, Result, Slot, content, number};
 
 /// A connection of the benchmark's own, which is used between slots only.
 pub struct Redis {
@@ -26,7 +26,7 @@ impl Redis {
     }
 
     /// Makes a session of so many messages, as the component would: by turns of the
-    /// user and of the assistant, who has metadata.
+    /// user and of the assistant, who has metadata. No two of them are the same.
     ///
     /// # Errors
     ///
@@ -34,12 +34,13 @@ impl Redis {
     pub fn fill(&mut self, session: &str, bytes: usize, messages: u32) -> Result<()> {
         let key = format!("session:{session}");
         self.command(&["DEL", &key])?;
-        let content = content(bytes);
+        let mut content = content(bytes);
         for first in (0..messages).step_by(BATCH) {
             let batch = first..messages.min(first + BATCH as u32);
             let mut words = vec!["RPUSH".to_owned(), key.clone()];
-            for number in batch {
-                words.push(element(&content, number)?);
+            for message in batch {
+                content.replace_range(..NUMBER, &number(message as usize));
+                words.push(element(&content, message)?);
             }
             self.command(&words)?;
         }
