@@ -314,8 +314,8 @@ operations of all rounds, where there were enough of them. A ratio is that of a 
 round: shown are the median of the rounds, the least and the greatest. CPU times are of the \
 whole turn, an operation; the client's is that of its process, all threads.
 
-- **floor**: the bytes that the component sends, built before, on a Tokio TCP stream with \
-`TCP_NODELAY`; of the replies nothing but the end is looked for. With more callers, each has a \
+- **floor**: the bytes that the component sends, but a long session in one `LRANGE`, built \
+before, on a Tokio TCP stream with `TCP_NODELAY`; of the replies nothing but the end is looked for. With more callers, each has a \
 connection. A turn is one write. The ids of messages are counted up, since the script would find \
 the message otherwise.
 - **redis-rs**: a multiplexed connection, which all callers share; `TCP_NODELAY`, RESP2. An add \

@@ -212,8 +212,7 @@ impl ReplyReader {
     }
 
     fn check_cost(&self, end: usize) -> Result<(), Error> {
-        // In 64 bits, since a limit may be all that 32 hold.
-        let cost = self.held + self.elements as u64 * ELEMENT_COST + end as u64;
+        let cost = self.held + cost(self.elements, end);
         if end == usize::MAX || cost > u64::from(self.max_bytes) {
             return Err(Error::LimitExceeded(format!(
                 "the reply is larger than {} bytes (max-reply-bytes)",
@@ -413,7 +412,7 @@ impl<'a> Reply<'a> {
     /// What an array counts for as long as it is held.
     pub fn cost(self) -> u64 {
         let elements = self.array().map_or(0, |elements| elements.len());
-        elements as u64 * ELEMENT_COST + self.text.size() as u64
+        cost(elements, self.text.size())
     }
 
     fn range(self, (from, to): (usize, usize)) -> Range<usize> {
@@ -425,6 +424,12 @@ impl<'a> Reply<'a> {
         self.error()
             .unwrap_or_else(|| protocol(&format!("the reply is not {expected}")))
     }
+}
+
+/// What so many elements of arrays cost in a text of so many bytes: in 64 bits, since a
+/// limit may be all that 32 hold.
+fn cost(elements: usize, bytes: usize) -> u64 {
+    elements as u64 * ELEMENT_COST + bytes as u64
 }
 
 /// A length after `$` or `*`; none for the null of either.

@@ -169,7 +169,7 @@ impl Task {
     /// pages.
     pub fn read_in_pages(&mut self) {
         if let Step::Get(window) | Step::History(window) = &mut self.step {
-            window.turn_pages();
+            window.read_in_pages();
         }
     }
 
@@ -568,7 +568,7 @@ impl Window {
         }
     }
 
-    fn turn_pages(&mut self) {
+    fn read_in_pages(&mut self) {
         if self.limit.is_none_or(|limit| limit > FIRST_PAGE) {
             self.entries = Some(FIRST_PAGE);
             self.pages = Some(Pages::default());
@@ -586,23 +586,21 @@ impl Window {
 
     fn request(&self, commands: &mut Commands, key: &[u8]) {
         let read = self.count();
-        let first;
-        let last;
-        let (first, last) = match self.entries {
-            None => (&b"0"[..], &b"-1"[..]),
+        match self.entries {
+            None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
             // An empty range; from -0 would be from the beginning.
-            Some(0) => (&b"1"[..], &b"0"[..]),
+            Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
             Some(entries) => {
-                first = from_the_end(read.saturating_add(entries));
-                last = from_the_end(read.max(1));
-                (&first[..], &last[..])
+                let first = from_the_end(read.saturating_add(entries));
+                let last = from_the_end(read.max(1));
+                commands.push(&[b"LRANGE", key, &first, &last]);
             }
+        }
+        let likely = match self.limit {
+            None if read == 0 => MANY,
+            _ => self.entries.unwrap_or(MANY),
         };
-        commands.push(&[b"LRANGE", key, first, last]);
-        commands.asks_for(match (self.limit, self.entries) {
-            (None, _) if read == 0 => MANY,
-            (_, entries) => entries.unwrap_or(MANY),
-        } as usize);
+        commands.asks_for(likely as usize);
     }
 
     /// The messages, and how many entries were passed over; none if there is more to
@@ -615,13 +613,15 @@ impl Window {
         let mut before = 0;
         if let Some(mut pages) = self.pages.take() {
             before = pages.count as usize;
-            let follows = before == 0 || pages.begin_with(reply, entries.pop());
+            let changed = before > 0 && !pages.begin_with(reply, entries.pop());
             let read = before + entries.len();
             let is_all = entries.len() < asked;
             let is_last = is_all || read >= wanted;
-            let can_follow = is_last || is_unlike_others(reply, &entries);
-            if !follows || !can_follow || is_all && self.differs_from(read) {
-                // All of it again, of one moment.
+            if changed
+                || is_all && self.differs_from(read)
+                || !is_last && oldest_is_there_twice(reply, &entries)
+            {
+                // All of it in one, which is of one moment.
                 self.entries = self.limit;
                 return Ok(None);
             }
@@ -678,12 +678,13 @@ impl Pages {
     }
 }
 
-/// Whether no other entry is the same as the oldest one.
-fn is_unlike_others(reply: Reply<'_>, entries: &[Range<usize>]) -> bool {
+/// Whether another entry is the same as the oldest one: then it would not show that the
+/// entries have moved.
+fn oldest_is_there_twice(reply: Reply<'_>, entries: &[Range<usize>]) -> bool {
     let bytes = |entry: &Range<usize>| reply.text().bytes(entry.clone());
     entries.split_first().is_some_and(|(oldest, others)| {
         let oldest = bytes(oldest);
-        others.iter().all(|other| *bytes(other) != *oldest)
+        others.iter().any(|other| *bytes(other) == *oldest)
     })
 }
 
@@ -1216,8 +1217,8 @@ mod tests {
         }
     }
 
-    /// A task in the middle of a session of so many entries, where every other command
-    /// is answered by `answer`; what was sent, and what came of it.
+    /// What an operation that travels alone sends, and what comes of it, where `answer`
+    /// has the replies to the words of a request.
     fn pages(
         action: Action,
         answer: impl Fn(&[&str]) -> String,
@@ -1263,27 +1264,27 @@ mod tests {
         format!(r#"{{"role":"user","content":"{number}"}}"#)
     }
 
+    /// That the operation is done, with the messages of these numbers.
+    fn found(numbers: Range<usize>) -> Result<Answer, Error> {
+        let messages: Vec<_> = numbers.map(|number| message(&number.to_string())).collect();
+        Ok(Answer::Done(Outcome::Messages(messages.into())))
+    }
+
     #[test]
     fn a_long_session_is_read_in_pages() {
         let entries: Vec<_> = (0..3000).map(numbered).collect();
         let all = "LRANGE k -256 -1|LRANGE k -1280 -256|LRANGE k -5376 -1280";
-        for (limit, found, expected) in [
-            (None, 3000, all),
-            (Some(3001), 3000, &all.replace("-5376", "-3001")),
-            (Some(3000), 3000, &all.replace("-5376", "-3000")),
-            (Some(257), 257, "LRANGE k -256 -1|LRANGE k -257 -256"),
-            (Some(256), 256, "LRANGE k -256 -1"),
+        for (limit, first, expected) in [
+            (None, 0, all),
+            (Some(3001), 0, &all.replace("-5376", "-3001")),
+            (Some(3000), 0, &all.replace("-5376", "-3000")),
+            (Some(257), 2743, "LRANGE k -256 -1|LRANGE k -257 -256"),
+            (Some(256), 2744, "LRANGE k -256 -1"),
         ] {
             let answer = |words: &[&str]| range(&entries, words[2], words[3]);
             let (requests, answered) = pages(Action::Get(limit), answer);
             assert_eq!(requests.concat().trim().replace('\n', "|"), expected);
-            let messages: Vec<_> = (3000 - found..3000)
-                .map(|number| message(&number.to_string()))
-                .collect();
-            assert_eq!(
-                answered,
-                Ok(Answer::Done(Outcome::Messages(messages.into())))
-            );
+            assert_eq!(answered, found(first..3000));
         }
     }
 
@@ -1305,13 +1306,7 @@ mod tests {
             let (requests, answered) = pages(Action::Get(limit), answer);
             assert_eq!(requests.len(), 3, "{requests:?}");
             assert_eq!(requests[2].trim(), last);
-            let messages: Vec<_> = expected
-                .map(|number| message(&number.to_string()))
-                .collect();
-            assert_eq!(
-                answered,
-                Ok(Answer::Done(Outcome::Messages(messages.into())))
-            );
+            assert_eq!(answered, found(expected));
         }
     }
 
@@ -1338,7 +1333,7 @@ mod tests {
             (large, [256, 64, 80, 100, 126, 157]),
         ] {
             let mut window = Window::new(None);
-            window.turn_pages();
+            window.read_in_pages();
             let mut entries: Vec<String> = Vec::new();
             let mut asked = Vec::new();
             for page in 0..expected.len() {
@@ -1404,13 +1399,7 @@ mod tests {
             requests.concat(),
             "LRANGE k -256 -1\nLRANGE k -300 -256\nLRANGE k -600 -1\n"
         );
-        let messages: Vec<_> = (599..899)
-            .map(|number| message(&number.to_string()))
-            .collect();
-        assert_eq!(
-            answered,
-            Ok(Answer::Done(Outcome::Messages(messages.into())))
-        );
+        assert_eq!(answered, found(599..899));
     }
 
     #[test]

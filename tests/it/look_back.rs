@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use session_memory_host::{Options, Role, SessionMemory};
 use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
-use session_memory_tests::{Client, Server, builder, contents, elements, redis, server, text};
+use session_memory_tests::{Client, Server, builder, calls, contents, elements, redis, server};
 
 /// A memory whose way to the server can be broken, and a look at what is there.
 struct Bench {
@@ -39,12 +39,7 @@ impl Bench {
     async fn searches(&mut self, session: &str) -> u32 {
         self.redis.command(&["CONFIG", "RESETSTAT"]).unwrap();
         self.add(session, "x").await;
-        let statistics = text(self.redis.command(&["INFO", "commandstats"]).unwrap());
-        let of_lpos = statistics.split_once("cmdstat_lpos:calls=");
-        of_lpos.map_or(0, |(_, rest)| {
-            let (calls, _) = rest.split_once(',').unwrap();
-            calls.parse().unwrap()
-        })
+        calls(&mut self.redis, "lpos")
     }
 }
 

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use session_memory_host::{Action, Message, NewMessage, Operation, Options, Outcome, Role};
 use session_memory_tests::proxy::{Action as Break, Direction, Fault, Proxy};
-use session_memory_tests::{
-    Server, builder, integer, memory, memory_with, redis, refusal, server, text,
-};
+use session_memory_tests::{Value, builder, calls, memory, memory_with, refusal, server};
 
-/// Messages that have these numbers, of different sizes.
-fn numbered(numbers: Range<usize>) -> Vec<NewMessage> {
-    let new = |number: usize| NewMessage {
+/// A message that has this number; their sizes differ.
+fn new(number: usize) -> NewMessage {
+    NewMessage {
         role: Role::User,
         content: format!("{number} {}", "x".repeat(number % 400)),
         metadata: None,
-    };
+    }
+}
+
+fn numbered(numbers: Range<usize>) -> Vec<NewMessage> {
     numbers.map(new).collect()
 }
 
@@ -33,24 +34,15 @@ fn numbers(messages: &[Message]) -> Range<usize> {
     first..first + messages.len()
 }
 
-/// How many times the server read from a list since the last time.
-fn reads(server: &Server) -> u32 {
-    let statistics = text(redis(server, &["INFO", "commandstats"]));
-    redis(server, &["CONFIG", "RESETSTAT"]);
-    let reads = statistics.split_once("cmdstat_lrange:calls=");
-    reads.map_or(0, |(_, rest)| {
-        let (calls, _) = rest.split_once(',').unwrap();
-        calls.parse().unwrap()
-    })
-}
-
 #[tokio::test]
 async fn a_session_is_read_whole() {
     let server = server();
     let memory = memory(&server).await;
     memory.add_all("s", &numbered(0..5000)).await.unwrap();
     // An entry that is no message, on the second page.
-    redis(&server, &["LSET", "session:s", "4500", "unreadable"]);
+    let mut redis = server.client().unwrap();
+    let set = redis.command(&["LSET", "session:s", "4500", "unreadable"]);
+    assert_eq!(set.unwrap(), Value::Simple("OK".to_owned()));
     let readable = [numbered(0..4500), numbered(4501..5000)].concat();
     for (limit, found, skipped, pages) in [
         (None, 4999, 1, 3),
@@ -59,9 +51,9 @@ async fn a_session_is_read_whole() {
         (Some(300), 300, 0, 2),
         (Some(256), 256, 0, 1),
     ] {
-        reads(&server);
+        redis.command(&["CONFIG", "RESETSTAT"]).unwrap();
         let history = memory.history("s", limit).await.unwrap();
-        assert!(reads(&server) >= pages, "{limit:?}");
+        assert!(calls(&mut redis, "lrange") >= pages, "{limit:?}");
         assert_eq!((history.total, history.skipped), (5000, skipped));
         let expected = &readable[4999 - found..];
         let contents = |messages: &[Message]| -> Vec<String> {
@@ -84,12 +76,9 @@ async fn in_a_pipeline_it_is_read_where_its_turn_is() {
         session_id: "s".to_owned(),
         action,
     };
-    let [next] = &numbered(1000..1001)[..] else {
-        panic!("not one");
-    };
     let operations = [
         operation(Action::Get(None)),
-        operation(Action::Add(next.clone())),
+        operation(Action::Add(new(1000))),
         operation(Action::Get(None)),
     ];
     let results = memory.pipeline(&operations).await.unwrap();
@@ -118,10 +107,8 @@ async fn what_is_appended_meanwhile_is_not_half_there() {
     let writing = tokio::spawn(async move {
         let mut number = 2000;
         while !IS_OVER.load(Relaxed) {
-            let [next] = &numbered(number..number + 1)[..] else {
-                panic!("not one");
-            };
-            let added = writer.add("s", Role::User, &next.content, None).await;
+            let content = new(number).content;
+            let added = writer.add("s", Role::User, &content, None).await;
             assert_eq!(added.unwrap(), 2000);
             number += 1;
             // Not always between two pages.
@@ -231,6 +218,5 @@ async fn a_page_that_is_lost_is_asked_for_again() {
         assert_eq!(numbers(&messages), 0..3000);
         assert_eq!(proxy.carried_out(), done + 1, "{page}");
     }
-    let length = redis(&server, &["LLEN", "session:s"]);
-    assert_eq!(integer(length), 3000);
+    assert_eq!(memory.count("s").await.unwrap(), 3000);
 }

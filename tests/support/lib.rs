@@ -60,6 +60,16 @@ pub fn redis<W: AsRef<[u8]>>(server: &Server, words: &[W]) -> Value {
     }
 }
 
+/// How often a server has executed a command, since its statistics were reset.
+pub fn calls(redis: &mut Client, command: &str) -> u32 {
+    let statistics = text(redis.command(&["INFO", "commandstats"]).unwrap());
+    let of_command = statistics.split_once(&format!("cmdstat_{command}:calls="));
+    of_command.map_or(0, |(_, rest)| {
+        let (calls, _) = rest.split_once(',').unwrap();
+        calls.parse().unwrap()
+    })
+}
+
 /// A bulk string reply.
 pub fn text(value: Value) -> String {
     match value {

@@ -141,7 +141,7 @@ struct Prebuilt {
 }
 
 impl Prebuilt {
-    /// The bytes that the component sends for these actions.
+    /// The bytes that the component sends for these actions, where it asks for no pages.
     fn new(
         work: Work,
         session: &Session,
