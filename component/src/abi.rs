@@ -70,6 +70,8 @@ struct OptionsRecord {
     connect_timeout: Maybe<u32>,
     connect: Maybe<Connect>,
     operation_timeout: Maybe<u32>,
+    response_timeout: Maybe<u32>,
+    max_idle: Maybe<u32>,
     max_messages: Maybe<u32>,
     max_message_bytes: Maybe<u32>,
     max_reply_bytes: Maybe<u32>,
@@ -124,7 +126,7 @@ struct HistoryRecord {
 // As the ABI computes them: every other type is part of one of these.
 const _: () = {
     assert!(size_of::<Parts>() == 44);
-    assert!(size_of::<OptionsRecord>() == 120);
+    assert!(size_of::<OptionsRecord>() == 136);
     assert!(size_of::<OperationRecord>() == 36);
     assert!(size_of::<Fallible<OutcomeVariant>>() == 32);
 };
@@ -184,6 +186,8 @@ impl OptionsRecord {
                 connect_timeout: self.connect_timeout.get(),
                 connect: self.connect.get(),
                 operation_timeout: self.operation_timeout.get(),
+                response_timeout: self.response_timeout.get(),
+                max_idle: self.max_idle.get(),
                 max_messages: self.max_messages.get(),
                 max_message_bytes: self.max_message_bytes.get(),
                 max_reply_bytes: self.max_reply_bytes.get(),

@@ -1,4 +1,4 @@
-local key, back, before, ttl = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local back, before, ttl = ARGV[1], ARGV[2], ARGV[3]
 local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 
 -- Whether the last entry shows that the elements are not in the session. What was
@@ -6,61 +6,61 @@ local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 -- they would have come after it.
 local absent = false
 if before ~= '' then
-  local tail = redis.pcall('LINDEX', key, '-1')
+  local tail = redis.pcall('LINDEX', KEYS[1], '-1')
   absent = not tail or type(tail) == 'string' and tail:sub(-#before) == before
 end
 
 if not absent then
   -- They were pushed together, so the last one stands for all of them.
-  local found = redis.pcall('LPOS', key, last, 'RANK', '-1', 'MAXLEN', back)
+  local found = redis.pcall('LPOS', KEYS[1], last, 'RANK', '-1', 'MAXLEN', back)
   if type(found) == 'table' and found.err:find('Unknown.-command called from') then
     -- Before Redis 6.0.6.
-    local tail = redis.pcall('LRANGE', key, -back, -1)
+    local tail = redis.pcall('LRANGE', KEYS[1], -back, -1)
     if tail.err then return tail end
     found = false
     for _, entry in ipairs(tail) do found = found or entry == last end
   end
   if type(found) == 'table' then return found end
-  if found then return redis.pcall('LLEN', key) end
+  if found then return redis.pcall('LLEN', KEYS[1]) end
 end
 
 local expires = policy == 'sliding'
 if policy == 'fixed' then
-  local left = redis.pcall('TTL', key)
+  local left = redis.pcall('TTL', KEYS[1])
   if type(left) == 'table' then return left end
   expires = left < 0
 end
 
 if redis.acl_check_cmd then
-  if expires and not redis.acl_check_cmd('EXPIRE', key, ttl) then
+  if expires and not redis.acl_check_cmd('EXPIRE', KEYS[1], ttl) then
     return redis.error_reply('NOPERM this user has no permissions to run EXPIRE')
   end
-  if most > 0 and not redis.acl_check_cmd('LTRIM', key, -most, -1) then
+  if most > 0 and not redis.acl_check_cmd('LTRIM', KEYS[1], -most, -1) then
     return redis.error_reply('NOPERM this user has no permissions to run LTRIM')
   end
 else
   -- Before Redis 7 the only way to ask is to run the command.
-  local trimmed = most > 0 and redis.pcall('LTRIM', key, 0, -1)
+  local trimmed = most > 0 and redis.pcall('LTRIM', KEYS[1], 0, -1)
   if trimmed and trimmed.err then return trimmed end
-  local renewed = expires and redis.pcall('EXPIRE', key, ttl)
+  local renewed = expires and redis.pcall('EXPIRE', KEYS[1], ttl)
   if type(renewed) == 'table' then return renewed end
 end
 
 local length
 if #ARGV == 6 then
   -- Most appends are of one element, and unpack() takes its time.
-  length = redis.pcall('RPUSH', key, last)
+  length = redis.pcall('RPUSH', KEYS[1], last)
   if type(length) == 'table' then return length end
 else
   -- unpack() takes some thousand values at the most.
   for first = 6, #ARGV, 1000 do
-    length = redis.pcall('RPUSH', key, unpack(ARGV, first, math.min(first + 999, #ARGV)))
+    length = redis.pcall('RPUSH', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
     if type(length) == 'table' then return length end
   end
 end
 if most > 0 and length > most then
-  redis.call('LTRIM', key, -most, -1)
+  redis.call('LTRIM', KEYS[1], -most, -1)
   length = most
 end
-if expires then redis.call('EXPIRE', key, ttl) end
+if expires then redis.call('EXPIRE', KEYS[1], ttl) end
 return length

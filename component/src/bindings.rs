@@ -15,6 +15,7 @@ use crate::allocator::Allocator;
 use crate::clock::Alarm;
 use crate::ids::{Endings, Ids};
 use crate::in_memory::Sessions;
+use crate::socket::Handles;
 use wasi::io::error::Error;
 use wasi::io::streams::{InputStream, StreamError};
 
@@ -44,6 +45,11 @@ pub fn alarm() -> RefMut<'static, Alarm> {
     ALARM.0.borrow_mut()
 }
 
+/// Sockets with a write under way, which cannot be dropped yet.
+pub fn unsent() -> RefMut<'static, Vec<Handles>> {
+    UNSENT.0.borrow_mut()
+}
+
 struct Shared<T>(RefCell<T>);
 
 // SAFETY: a component instance has one thread.
@@ -53,6 +59,7 @@ static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
 static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
 static ENDINGS: Shared<Endings> = Shared(RefCell::new(Endings::new()));
 static ALARM: Shared<Alarm> = Shared(RefCell::new(Alarm::new()));
+static UNSENT: Shared<Vec<Handles>> = Shared(RefCell::new(Vec::new()));
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator::new();

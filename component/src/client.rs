@@ -1,22 +1,26 @@
 //! A client of the `redis` provider: runs pipelines on its one connection, or a new
 //! one, under their deadline.
 
+use alloc::borrow::ToOwned;
 use core::mem;
 
-use crate::clock::Deadline;
+use crate::clock::{self, Deadline};
 use crate::command::Commands;
-use crate::connection::Connection;
+use crate::connection::{Connection, Route};
 use crate::error::Error;
-use crate::options::{Connect, Settings};
-use crate::pipeline::{Exchange, Next, Pipeline};
+use crate::options::{Connect, Delivery, Settings};
+use crate::pipeline::{End, Exchange, Next, Pipeline};
 use crate::random::jittered;
-use crate::reply::ReplyReader;
+use crate::reply::{Replies, ReplyReader};
 use crate::session;
-use crate::socket::authority;
+use crate::socket::{authority, close_unsent};
 
 /// A client, with its connection if it has one.
 pub struct Client {
     connection: Option<Connection>,
+    /// When the operation began that used the connection last.
+    used: u64,
+    route: Route,
     /// Whether the next connection is the first one, and the first request may be
     /// sent along with the handshake.
     greets_with_request: bool,
@@ -28,49 +32,71 @@ impl Client {
     /// Connects and lets the server check credentials and database, unless that is
     /// left to the first operation.
     pub fn open(settings: &Settings) -> Result<Client, Error> {
-        let mut connection = None;
-        if settings.connect == Connect::AtOpen {
-            let deadline = Deadline::after(settings.connect_timeout);
-            connection = Some(greet(settings, &deadline)?);
-        }
-        Ok(Client {
-            connection,
+        let mut client = Client {
+            connection: None,
+            used: 0,
+            route: Route::default(),
             greets_with_request: settings.connect == Connect::WithFirstOperation,
             knows_script: false,
-        })
+        };
+        if settings.connect == Connect::AtOpen {
+            let deadline = Deadline::after(settings.connect_timeout);
+            client.connection = Some(client.greet(settings, &deadline, u32::MAX)?);
+            client.used = deadline.begin();
+        }
+        Ok(client)
     }
 
     /// Runs a pipeline until every operation has its result, or the deadline would
     /// pass before the next round.
     pub fn run(&mut self, pipeline: &mut Pipeline<'_>, settings: &Settings, deadline: &Deadline) {
+        close_unsent();
         let mut wait = 0;
+        let mut silent = 0;
         loop {
             match pipeline.next() {
                 Next::Nothing => return,
                 Next::Round => {}
-                Next::RoundAfterWait => {
+                next => {
+                    if next == Next::RoundAfterLongWait {
+                        wait = wait.max(LONG_WAIT);
+                    }
                     if deadline.pause(jittered(wait)).is_err() {
                         return;
                     }
                     wait = (2 * wait).clamp(FIRST_WAIT, LONGEST_WAIT);
                 }
             }
-            if let Err(error) = self.round(pipeline, settings, deadline) {
-                pipeline.not_sent(&error);
+            let patience = match silent {
+                // Connecting anew has not helped.
+                MOST_SILENT.. => u32::MAX,
+                _ => settings.response_timeout.saturating_mul(1 << silent),
+            };
+            match self.round(pipeline, settings, deadline, patience) {
+                Ok(End::Timeout(_)) => silent += 1,
+                Ok(_) => {}
+                Err(error) => {
+                    silent += u32::from(matches!(error, Error::Timeout(_)));
+                    pipeline.not_sent(&error);
+                }
             }
         }
     }
 
-    /// One request and its replies. A connection that fails at it, or on which
-    /// something came that is no answer, is gone with it.
+    /// One request and its replies; returns how it ended. A connection that fails at it,
+    /// or on which something came that is no answer, is gone with it. What may be made
+    /// again is given up after `patience` milliseconds of silence.
     fn round(
         &mut self,
         pipeline: &mut Pipeline<'_>,
         settings: &Settings,
         deadline: &Deadline,
-    ) -> Result<(), Error> {
+        patience: u32,
+    ) -> Result<End, Error> {
         let mut commands = Commands::default();
-        let connection = match self.connection.take().filter(Connection::is_usable) {
+        let is_fresh = deadline.begin() <= self.used + clock::nanoseconds(settings.max_idle);
+        let idle = self.connection.take().filter(|_| is_fresh);
+        let connection = match idle.filter(Connection::is_usable) {
             Some(connection) => connection,
             None => {
                 self.knows_script = false;
@@ -82,9 +108,9 @@ impl Client {
                 let together = handshake.count() == 0 || pipeline.only_reads();
                 if mem::take(&mut self.greets_with_request) && together {
                     commands = handshake;
-                    connect(settings, &deadline)?
+                    self.connect(settings, &deadline, patience)?
                 } else {
-                    greet(settings, &deadline)?
+                    self.greet(settings, &deadline, patience)?
                 }
             }
         };
@@ -95,38 +121,64 @@ impl Client {
         pipeline.request(&mut commands);
         let replies = ReplyReader::new(commands.count(), settings.max_reply_bytes);
         let replies = replies.beside(pipeline.held());
+        let patience = match pipeline.may_be_late() {
+            true => patience,
+            false => u32::MAX,
+        };
+        let address = connection.address();
+        let work_ahead = &mut || pipeline.work_ahead();
         let (connection, exchange) =
-            connection.exchange(&commands, replies, deadline, &mut || pipeline.work_ahead());
+            connection.exchange(&commands, replies, deadline, patience, work_ahead);
+        if matches!(exchange.end, End::Timeout(_)) {
+            self.route.was_silent(address);
+        }
         greeted(&exchange, greeting, settings)?;
         if pipeline.settle(&exchange) {
             self.connection = connection;
+            self.used = deadline.begin();
         }
         self.knows_script |= pipeline.has_appended();
-        Ok(())
+        Ok(exchange.end)
     }
-}
 
-/// A connection on which the server has let this client in, and answers.
-fn greet(settings: &Settings, deadline: &Deadline) -> Result<Connection, Error> {
-    let connection = connect(settings, deadline)?;
-    let mut commands = Commands::default();
-    session::handshake(&mut commands, settings);
-    let greeting = commands.count();
-    session::ping(&mut commands);
-    let replies = ReplyReader::new(commands.count(), settings.max_reply_bytes);
-    let (connection, exchange) = connection.exchange(&commands, replies, deadline, &mut || ());
-    greeted(&exchange, greeting, settings)?;
-    let pong = match exchange.received.replies(greeting..greeting + 1) {
-        Some(replies) => session::pong(replies),
-        None => Err(exchange.lost()),
-    };
-    pong.and_then(|()| connection.ok_or_else(|| exchange.lost()))
-        .map_err(|error| naming(error, settings))
-}
+    /// A connection on which the server has let this client in, and answers.
+    fn greet(
+        &mut self,
+        settings: &Settings,
+        deadline: &Deadline,
+        patience: u32,
+    ) -> Result<Connection, Error> {
+        let connection = self.connect(settings, deadline, patience)?;
+        let mut commands = Commands::default();
+        session::handshake(&mut commands, settings);
+        let greeting = commands.count();
+        session::ping(&mut commands);
+        let replies = ReplyReader::new(commands.count(), settings.max_reply_bytes);
+        let address = connection.address();
+        let (connection, exchange) =
+            connection.exchange(&commands, replies, deadline, patience, &mut || ());
+        if matches!(exchange.end, End::Timeout(_)) {
+            self.route.was_silent(address);
+        }
+        greeted(&exchange, greeting, settings)?;
+        let pong = match exchange.received.replies(greeting..greeting + 1) {
+            Some(replies) => answered(replies, session::pong(replies)),
+            None => Err(hung_up(&exchange, settings)),
+        };
+        pong.and_then(|()| connection.ok_or_else(|| exchange.lost()))
+            .map_err(|error| naming(error, settings))
+    }
 
-fn connect(settings: &Settings, deadline: &Deadline) -> Result<Connection, Error> {
-    Connection::open(&settings.host, settings.port, deadline)
-        .map_err(|error| naming(error, settings))
+    fn connect(
+        &mut self,
+        settings: &Settings,
+        deadline: &Deadline,
+        patience: u32,
+    ) -> Result<Connection, Error> {
+        let deadline = deadline.or_after(patience);
+        Connection::open(&settings.host, settings.port, &mut self.route, &deadline)
+            .map_err(|error| naming(error, settings))
+    }
 }
 
 /// Reads the replies to the handshake, with which a request begins.
@@ -134,10 +186,36 @@ fn greeted(exchange: &Exchange, greeting: usize, settings: &Settings) -> Result<
     let received = &exchange.received;
     let replies = received.replies(0..greeting);
     match replies.or_else(|| received.refusal(0)) {
-        Some(replies) => session::handshake_done(replies, settings),
-        None => Err(exchange.lost()),
+        Some(replies) => answered(replies, session::handshake_done(replies, settings)),
+        None => Err(hung_up(exchange, settings)),
     }
     .map_err(|error| naming(error, settings))
+}
+
+/// What the replies to a handshake come to: where something on the way may have sent the
+/// error, there is no connection, and nothing was applied.
+fn answered(replies: Replies<'_>, result: Result<(), Error>) -> Result<(), Error> {
+    match (result, replies.unclear()) {
+        (Err(Error::Server { message, .. }), Some(_)) => Err(Error::Unavailable(message)),
+        (result, _) => result,
+    }
+}
+
+/// Why there is no reply to a handshake, and what may be the matter where the server
+/// closed the connection without a word.
+fn hung_up(exchange: &Exchange, settings: &Settings) -> Error {
+    let error = exchange.lost();
+    if !matches!(exchange.end, End::Closed) {
+        return error;
+    }
+    let mut text = error.text().to_owned() + " before the server answered: it may want TLS";
+    if settings.db != 0 {
+        text += ", or be a proxy that closes it on SELECT (db)";
+    }
+    if settings.delivery == Delivery::AtMostOnce {
+        text += ", or be a proxy that closes it on MULTI (delivery at-most-once)";
+    }
+    Error::Unavailable(text)
 }
 
 /// Every error on the way to a connection names the server: this is where it can be
@@ -149,5 +227,11 @@ fn naming(error: Error, settings: &Settings) -> Error {
 /// Milliseconds before the second try after the first, which comes at once: most
 /// lost connections were idle ones that the server has closed.
 const FIRST_WAIT: u32 = 10;
+/// Milliseconds before the first try after an error reply of something on the way.
+const LONG_WAIT: u32 = 100;
 /// Milliseconds; waits double up to here.
 const LONGEST_WAIT: u32 = 1000;
+
+/// Tries that silence may end early. The next one has all the time that is left: four
+/// connections have been tried then, and it is the server that is silent.
+const MOST_SILENT: u32 = 3;

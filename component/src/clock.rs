@@ -39,6 +39,7 @@ impl Alarm {
 }
 
 /// When an operation has to be over.
+#[derive(Clone, Copy)]
 pub struct Deadline {
     at: u64,
     /// How many milliseconds away it was, for error texts.
@@ -51,21 +52,19 @@ pub struct Passed;
 impl Deadline {
     /// In so many milliseconds.
     pub fn after(milliseconds: u32) -> Deadline {
-        Deadline::from(monotonic(), u64::from(milliseconds) * NANOSECONDS)
+        Deadline::from(monotonic(), nanoseconds(milliseconds))
     }
 
     /// The earlier one of this deadline and so many milliseconds from now.
     pub fn or_after(&self, milliseconds: u32) -> Deadline {
         let now = monotonic();
         let left = self.at.saturating_sub(now);
-        Deadline::from(now, left.min(u64::from(milliseconds) * NANOSECONDS))
+        Deadline::from(now, left.min(nanoseconds(milliseconds)))
     }
 
-    /// An equal share of the time that is left, for the first of so many tries.
-    pub fn share(&self, tries: usize) -> Deadline {
-        let now = monotonic();
-        let left = self.at.saturating_sub(now);
-        Deadline::from(now, left / tries.max(1) as u64)
+    /// When it was set.
+    pub fn begin(&self) -> u64 {
+        self.at.saturating_sub(nanoseconds(self.milliseconds))
     }
 
     /// Blocks until there is something to do for the owner of `ready`, or the
@@ -92,7 +91,7 @@ impl Deadline {
     /// Waits for so many milliseconds. Without waiting it answers [`Passed`] if the
     /// deadline would pass in the meantime.
     pub fn pause(&self, milliseconds: u32) -> Result<(), Passed> {
-        let until = monotonic().saturating_add(u64::from(milliseconds) * NANOSECONDS);
+        let until = monotonic().saturating_add(nanoseconds(milliseconds));
         if until >= self.at {
             return Err(Passed);
         }
@@ -114,7 +113,13 @@ impl Deadline {
     }
 }
 
-/// A stream to read from and one to write to.
-const MOST_READY: usize = 2;
+/// Milliseconds in nanoseconds.
+pub fn nanoseconds(milliseconds: u32) -> u64 {
+    u64::from(milliseconds) * NANOSECONDS
+}
+
+/// What is waited for at once: the two streams of a connection, or connections to as many
+/// addresses.
+pub const MOST_READY: usize = 8;
 /// Of a millisecond.
 const NANOSECONDS: u64 = 1_000_000;

@@ -3,39 +3,61 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::mem;
+use core::net::IpAddr;
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, MOST_READY};
 use crate::command::Commands;
 use crate::error::{Error, Quoted};
 use crate::pipeline::{End, Exchange};
 use crate::reply::{Progress, Received, ReplyReader};
-use crate::socket::{self, Closed, ConnectError, Socket};
+use crate::socket::{self, Closed, ConnectError, Connecting, MOST_UNSENT, Socket};
 
 /// A connection whose last exchange ended as it should.
 pub struct Connection {
     socket: Socket,
+    address: IpAddr,
+}
+
+/// What is known of the addresses that a name has.
+#[derive(Default)]
+pub struct Route {
+    /// The one that the last connection was made to: it is tried first.
+    worked: Option<IpAddr>,
+    /// The one at which the server was silent: it is tried last.
+    silent: Option<IpAddr>,
 }
 
 impl Connection {
-    /// Connects to the first address of `host` that answers.
-    pub fn open(host: &str, port: u16, deadline: &Deadline) -> Result<Connection, Error> {
-        let addresses = socket::resolve(host, deadline)
-            .map_err(|error| connect_error(error, &format!("{}", Quoted(host)), deadline))?;
-        let mut failures = Vec::new();
-        let mut left = addresses.len();
-        for address in addresses {
-            // An address that swallows everything must leave time for the next.
-            let share = deadline.share(left);
-            match Socket::connect(address, port, &share) {
-                Ok(socket) => return Ok(Connection { socket }),
-                Err(error) => {
-                    let address = socket::authority(&format!("{address}"), port);
-                    failures.push(connect_error(error, &address, &share));
-                }
-            }
-            left -= 1;
+    /// Connects to the address of `host` that answers first. They are tried 250 ms apart,
+    /// or as soon as the one before has failed (Happy Eyeballs, RFC 8305).
+    pub fn open(
+        host: &str,
+        port: u16,
+        route: &mut Route,
+        deadline: &Deadline,
+    ) -> Result<Connection, Error> {
+        if socket::close_unsent() {
+            return Err(Error::Unavailable(format!(
+                "{MOST_UNSENT} earlier connections have bytes that the server does not take, \
+                 and there are to be no more of them"
+            )));
         }
-        Err(all_failed(failures))
+        let found = socket::resolve(host, deadline).map_err(|error| match error {
+            ConnectError::Denied => Error::AccessDenied(format!(
+                "{}: the host does not allow this name to be looked up",
+                Quoted(host)
+            )),
+            error => connect_error(error, &format!("{}", Quoted(host)), deadline),
+        })?;
+        let connection = race(&route.order(&found), port, deadline)?;
+        route.worked = Some(connection.address);
+        Ok(connection)
+    }
+
+    /// Where it leads.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Whether it can be used: the server has sent nothing that was not asked
@@ -44,7 +66,8 @@ impl Connection {
         self.socket.is_quiet()
     }
 
-    /// Sends a request and reads its replies into `reader`. Only a connection that has
+    /// Sends a request and reads its replies into `reader`, until the deadline, or until
+    /// no byte was taken or given for `patience` milliseconds. Only a connection that has
     /// nothing left to say is handed back; any other is closed. `meanwhile` is called
     /// whenever the server is about to be waited for.
     pub fn exchange(
@@ -52,10 +75,19 @@ impl Connection {
         commands: &Commands,
         mut reader: ReplyReader,
         deadline: &Deadline,
+        patience: u32,
         meanwhile: &mut dyn FnMut(),
     ) -> (Option<Connection>, Exchange) {
         let mut written = 0;
-        let end = self.transfer(commands, &mut written, &mut reader, deadline, meanwhile);
+        let end = self.transfer(
+            commands,
+            &mut written,
+            &mut reader,
+            deadline,
+            patience,
+            meanwhile,
+        );
+        let partial = reader.partial();
         let (received, end) = match reader.finish() {
             Ok(received) => (received, end),
             Err(error) => (Received::default(), End::Unfit(error)),
@@ -63,6 +95,7 @@ impl Connection {
         let usable = matches!(end, End::Complete);
         let exchange = Exchange {
             received,
+            partial,
             written,
             end,
         };
@@ -77,6 +110,7 @@ impl Connection {
         written: &mut usize,
         reader: &mut ReplyReader,
         deadline: &Deadline,
+        patience: u32,
         meanwhile: &mut dyn FnMut(),
     ) -> End {
         let bytes = commands.bytes();
@@ -84,12 +118,15 @@ impl Connection {
         let mut more_is_there = false;
         // A host allocates as much as is asked for.
         let mut size = commands.expected().min(LARGEST_READ);
+        let mut silence = deadline.or_after(patience);
         loop {
+            let mut moved = 0;
             while !unsent.is_empty() {
                 match self.socket.write(unsent) {
                     Ok(0) => break,
                     Ok(taken) => {
                         *written += taken;
+                        moved += taken;
                         unsent = &unsent[taken..];
                     }
                     // How much of it was sent is not told; not the last byte. The
@@ -103,8 +140,11 @@ impl Connection {
             let to_write = !unsent.is_empty();
             if !more_is_there {
                 meanwhile();
-                if self.socket.wait(to_write, deadline).is_err() {
-                    return End::Timeout(deadline.milliseconds);
+                if self.socket.wait(to_write, &silence).is_err() {
+                    return match deadline.has_passed() {
+                        true => End::Timeout(deadline.milliseconds),
+                        false => End::Timeout(silence.milliseconds),
+                    };
                 }
             }
             let buffer = match reader.room(size) {
@@ -114,6 +154,7 @@ impl Connection {
             let Ok(read) = self.socket.read(size, buffer) else {
                 return End::Closed;
             };
+            moved += read;
             more_is_there = read == size;
             let wanted = if more_is_there { 4 * size } else { size };
             match reader.scan() {
@@ -125,6 +166,91 @@ impl Connection {
             if deadline.has_passed() {
                 return End::Timeout(deadline.milliseconds);
             }
+            if moved > 0 {
+                silence = deadline.or_after(patience);
+            }
+        }
+    }
+}
+
+impl Route {
+    /// The server was silent at this address.
+    pub fn was_silent(&mut self, address: IpAddr) {
+        *self = Route {
+            worked: None,
+            silent: Some(address),
+        };
+    }
+
+    /// The addresses in the order in which they are tried: families by turns, the one
+    /// that was found first in front (RFC 8305, section 4).
+    fn order(&self, found: &[IpAddr]) -> Vec<IpAddr> {
+        let is_first_family = |address: &&IpAddr| address.is_ipv4() == found[0].is_ipv4();
+        let mut first = found.iter().filter(is_first_family);
+        let mut other = found.iter().filter(|address| !is_first_family(address));
+        let mut order = Vec::with_capacity(found.len());
+        while order.len() < found.len() {
+            order.extend(first.next());
+            order.extend(other.next());
+        }
+        let place = |order: &[IpAddr], address| order.iter().position(|a| Some(*a) == address);
+        if let Some(silent) = place(&order, self.silent) {
+            order[silent..].rotate_left(1);
+        }
+        if let Some(worked) = place(&order, self.worked) {
+            order[..=worked].rotate_right(1);
+        }
+        order.truncate(MOST_READY);
+        order
+    }
+}
+
+/// Connects to the address that answers first.
+fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<Connection, Error> {
+    let mut rest = addresses.iter().copied().peekable();
+    let mut under_way: Vec<(IpAddr, Connecting)> = Vec::new();
+    let mut failures = Vec::new();
+    let failure = |error, address| {
+        let address = socket::authority(&format!("{address}"), port);
+        connect_error(error, &address, deadline)
+    };
+    loop {
+        if let Some(address) = rest.next() {
+            match Connecting::start(address, port) {
+                Ok(connecting) => under_way.push((address, connecting)),
+                Err(error) => {
+                    failures.push(failure(error, address));
+                    continue;
+                }
+            }
+        } else if under_way.is_empty() {
+            return Err(all_failed(failures));
+        }
+        // Until the next one starts.
+        let pause = match rest.peek() {
+            Some(_) => deadline.or_after(APART),
+            None => *deadline,
+        };
+        let mut is_over = false;
+        let mut has_failed = false;
+        while !is_over && !has_failed {
+            let ready: Vec<_> = under_way.iter().map(|(_, next)| next.ready()).collect();
+            is_over = pause.wait_for_any(&ready).is_err();
+            for (address, connecting) in mem::take(&mut under_way) {
+                match connecting.finish() {
+                    Ok(Ok(socket)) => return Ok(Connection { socket, address }),
+                    Ok(Err(connecting)) => under_way.push((address, connecting)),
+                    Err(error) => {
+                        has_failed = true;
+                        failures.push(failure(error, address));
+                    }
+                }
+            }
+        }
+        if deadline.has_passed() {
+            let late = under_way.iter().map(|(address, _)| *address).chain(rest);
+            failures.extend(late.map(|address| failure(ConnectError::Timeout, address)));
+            return Err(all_failed(failures));
         }
     }
 }
@@ -155,9 +281,10 @@ fn connect_error(error: ConnectError, what: &str, deadline: &Deadline) -> Error 
             "{what}: no answer within {} ms",
             deadline.milliseconds
         )),
-        ConnectError::Denied => {
-            Error::AccessDenied(format!("{what}: the host does not allow this address"))
-        }
+        ConnectError::Denied => Error::AccessDenied(format!(
+            "{what}: the host does not allow this address, or no TCP at all; it may also have a \
+             loopback of its own"
+        )),
         ConnectError::Invalid => {
             Error::InvalidArgument(format!("{what}: not a name and not an IP address"))
         }
@@ -167,3 +294,6 @@ fn connect_error(error: ConnectError, what: &str, deadline: &Deadline) -> Error 
 
 /// Hosts give no more at once.
 const LARGEST_READ: usize = 64 * 1024;
+
+/// Milliseconds between the starts of two connections (RFC 8305, section 5).
+const APART: u32 = 250;

@@ -5,13 +5,14 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
+use core::net::IpAddr;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 
-use crate::error::{Error, Quoted};
+use crate::error::{Error, Quoted, find};
 
 /// How a client is opened. What is not given is taken from the environment
-/// variable named beside it, and where that is not set either, from the default.
+/// variable named beside it, and where that is not set or empty, from the default.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where the sessions are kept. `MEMORY_PROVIDER` (`redis` or `in-memory`);
@@ -47,6 +48,13 @@ pub struct Options {
     /// Milliseconds, at least 1, for a whole operation. `OPERATION_TIMEOUT_MS`;
     /// default 5000.
     pub operation_timeout: Option<u32>,
+    /// Milliseconds, at least 1, of silence after which a try that may be repeated is
+    /// given up for one on a new connection; doubled with each. `RESPONSE_TIMEOUT_MS`;
+    /// default 1000.
+    pub response_timeout: Option<u32>,
+    /// Milliseconds, at least 1; a connection that was not used for longer is replaced
+    /// before it is used again. `MAX_IDLE_MS`; default 180000.
+    pub max_idle: Option<u32>,
     /// How many messages a session keeps, at least 1. `MAX_MESSAGES`; default no
     /// limit.
     pub max_messages: Option<u32>,
@@ -156,6 +164,10 @@ pub struct Settings {
     pub connect: Connect,
     /// Milliseconds for a whole operation.
     pub operation_timeout: u32,
+    /// Milliseconds of silence that the first try has which may be repeated.
+    pub response_timeout: u32,
+    /// Milliseconds that a connection may be idle.
+    pub max_idle: u32,
     /// How many messages a session keeps; none is all.
     pub max_messages: Option<u32>,
     /// Bytes of a message's content and metadata together.
@@ -206,6 +218,10 @@ impl Settings {
             operation_timeout: from
                 .positive(&OPERATION_TIMEOUT, given.operation_timeout)?
                 .unwrap_or(5000),
+            response_timeout: from
+                .positive(&RESPONSE_TIMEOUT, given.response_timeout)?
+                .unwrap_or(1000),
+            max_idle: from.positive(&MAX_IDLE, given.max_idle)?.unwrap_or(180_000),
             max_messages: from.positive(&MAX_MESSAGES, given.max_messages)?,
             max_message_bytes: from
                 .positive(&MAX_MESSAGE_BYTES, given.max_message_bytes)?
@@ -231,7 +247,7 @@ impl Settings {
 }
 
 /// The environment variables that are read, and no others are.
-pub const VARIABLES: [&str; 15] = [
+pub const VARIABLES: [&str; 17] = [
     PROVIDER.variable,
     HOST.variable,
     PORT.variable,
@@ -244,6 +260,8 @@ pub const VARIABLES: [&str; 15] = [
     KEY_PREFIX.variable,
     CONNECT_TIMEOUT.variable,
     OPERATION_TIMEOUT.variable,
+    RESPONSE_TIMEOUT.variable,
+    MAX_IDLE.variable,
     MAX_MESSAGES.variable,
     MAX_MESSAGE_BYTES.variable,
     MAX_REPLY_BYTES.variable,
@@ -266,6 +284,15 @@ impl Name {
             self.option, self.variable
         ))
     }
+
+    /// Refuses a text. One that may have a password in it is not shown.
+    fn refuse_text(&self, value: &str, allowed: impl fmt::Display) -> Error {
+        if is_url(value) {
+            self.refuse(URL, allowed)
+        } else {
+            self.refuse(Quoted(value), allowed)
+        }
+    }
 }
 
 const PROVIDER: Name = Name::new("provider", "MEMORY_PROVIDER");
@@ -280,9 +307,18 @@ const DELIVERY: Name = Name::new("delivery", "MESSAGE_DELIVERY");
 const KEY_PREFIX: Name = Name::new("key-prefix", "KEY_PREFIX");
 const CONNECT_TIMEOUT: Name = Name::new("connect-timeout", "CONNECT_TIMEOUT_MS");
 const OPERATION_TIMEOUT: Name = Name::new("operation-timeout", "OPERATION_TIMEOUT_MS");
+const RESPONSE_TIMEOUT: Name = Name::new("response-timeout", "RESPONSE_TIMEOUT_MS");
+const MAX_IDLE: Name = Name::new("max-idle", "MAX_IDLE_MS");
 const MAX_MESSAGES: Name = Name::new("max-messages", "MAX_MESSAGES");
 const MAX_MESSAGE_BYTES: Name = Name::new("max-message-bytes", "MAX_MESSAGE_BYTES");
 const MAX_REPLY_BYTES: Name = Name::new("max-reply-bytes", "MAX_REPLY_BYTES");
+
+/// Whether a value is a URL, or part of one: what comes before an `@` may be a password.
+fn is_url(value: &str) -> bool {
+    find(value, "@").is_some() || find(value, "://").is_some()
+}
+
+const URL: &str = "what looks like a URL (not shown, since it may hold a password)";
 
 /// The values of an option with a fixed set of them; the first is the default.
 type Choices<T, const N: usize> = [(&'static str, T); N];
@@ -310,7 +346,8 @@ impl Environment<'_> {
             .0
             .iter()
             .find(|(variable, _)| variable == name.variable)?;
-        Some(value)
+        // As `${UNSET:-}` gives it.
+        Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
     fn text(&self, name: &Name, given: Option<String>) -> Option<String> {
@@ -323,10 +360,28 @@ impl Environment<'_> {
             .unwrap_or_else(|| "localhost".to_owned());
         let bare = host
             .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        match bare.unwrap_or(&host) {
-            "" => Err(HOST.refuse("empty", "a name or an IP address")),
-            bare => Ok(bare.to_owned()),
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(&host);
+        let is_address = || bare.parse::<IpAddr>().is_ok();
+        if bare.is_empty() {
+            Err(HOST.refuse("empty", "a name or an IP address"))
+        } else if is_url(bare) {
+            Err(HOST.refuse(
+                URL,
+                "a name or an IP address; port, username, password and db are options of their own",
+            ))
+        } else if bare.contains('/') {
+            Err(HOST.refuse(
+                "a path",
+                "a name or an IP address, and a port; WASI 0.2 has no Unix sockets",
+            ))
+        } else if bare.contains(':') && !is_address() {
+            Err(HOST.refuse(
+                "no name and no IP address",
+                "either of them alone; the port is an option of its own, port (REDIS_PORT)",
+            ))
+        } else {
+            Ok(bare.to_owned())
         }
     }
 
@@ -344,10 +399,9 @@ impl Environment<'_> {
         };
         match choices.iter().find(|(spelling, _)| *spelling == value) {
             Some((_, choice)) => Ok(*choice),
-            None => Err(name.refuse(
-                Quoted(value),
-                choices.map(|(spelling, _)| spelling).join(" or "),
-            )),
+            None => {
+                Err(name.refuse_text(value, choices.map(|(spelling, _)| spelling).join(" or ")))
+            }
         }
     }
 
@@ -373,7 +427,15 @@ impl Environment<'_> {
             (None, None) => return Ok(None),
             (None, Some(value)) => match value.parse() {
                 Ok(number) => number,
-                Err(_) => return Err(name.refuse(Quoted(value), range())),
+                Err(_) if name.option == PORT.option && is_url(value) => {
+                    let why = format!(
+                        "{}; container platforms set such a variable for a service that is named \
+                         redis",
+                        range()
+                    );
+                    return Err(name.refuse_text(value, why));
+                }
+                Err(_) => return Err(name.refuse_text(value, range())),
             },
         };
         if !allowed.contains(&number) {
@@ -415,6 +477,8 @@ mod tests {
         assert_eq!(settings.connect_timeout, 5000);
         assert_eq!(settings.connect, Connect::AtOpen);
         assert_eq!(settings.operation_timeout, 5000);
+        assert_eq!(settings.response_timeout, 1000);
+        assert_eq!(settings.max_idle, 180_000);
         assert_eq!(settings.max_messages, None);
         assert_eq!(settings.max_message_bytes, 1_048_576);
         assert_eq!(settings.max_reply_bytes, 268_435_456);
@@ -432,9 +496,11 @@ mod tests {
             ("SESSION_TTL", "3"),
             ("SESSION_TTL_POLICY", "fixed"),
             ("MESSAGE_DELIVERY", "at-most-once"),
-            ("KEY_PREFIX", ""),
+            ("KEY_PREFIX", "k:"),
             ("CONNECT_TIMEOUT_MS", "4"),
             ("OPERATION_TIMEOUT_MS", "5"),
+            ("RESPONSE_TIMEOUT_MS", "9"),
+            ("MAX_IDLE_MS", "10"),
             ("MAX_MESSAGES", "6"),
             ("MAX_MESSAGE_BYTES", "7"),
             ("MAX_REPLY_BYTES", "8000"),
@@ -450,9 +516,11 @@ mod tests {
         assert_eq!(settings.session_ttl, 3);
         assert_eq!(settings.ttl_policy, TtlPolicy::Fixed);
         assert_eq!(settings.delivery, Delivery::AtMostOnce);
-        assert_eq!(settings.key_prefix, "");
+        assert_eq!(settings.key_prefix, "k:");
         assert_eq!(settings.connect_timeout, 4);
         assert_eq!(settings.operation_timeout, 5);
+        assert_eq!(settings.response_timeout, 9);
+        assert_eq!(settings.max_idle, 10);
         assert_eq!(settings.max_messages, Some(6));
         assert_eq!(settings.max_message_bytes, 7);
         assert_eq!(settings.max_reply_bytes, 8000);
@@ -478,8 +546,21 @@ mod tests {
     }
 
     #[test]
-    fn empty_credentials_are_none() {
-        let settings = resolve(&[("REDIS_USERNAME", ""), ("REDIS_PASSWORD", "")]).unwrap();
+    fn an_empty_variable_is_an_unset_one() {
+        let environment = VARIABLES.map(|variable| (variable, ""));
+        let settings = resolve(&environment).unwrap();
+        let unset = resolve(&[]).unwrap();
+        assert_eq!(format!("{settings:?}"), format!("{unset:?}"));
+        // An empty text that is given is one.
+        let given = Options {
+            key_prefix: Some(String::new()),
+            username: Some(String::new()),
+            password: Some(String::new().into()),
+            ..Options::default()
+        };
+        let environment = [("KEY_PREFIX", "k:"), ("REDIS_USERNAME", "u")];
+        let settings = resolve_with(given, &environment).unwrap();
+        assert_eq!(settings.key_prefix, "");
         assert_eq!((settings.username, settings.password), (None, None));
     }
 
@@ -499,13 +580,63 @@ mod tests {
             ),
             (
                 "SESSION_TTL_POLICY",
-                "",
-                "open: option ttl-policy (SESSION_TTL_POLICY) is \"\", allowed is sliding or fixed or none",
+                "Sliding",
+                "open: option ttl-policy (SESSION_TTL_POLICY) is \"Sliding\", allowed is sliding or fixed or none",
             ),
             (
                 "REDIS_HOST",
-                "",
+                "[]",
                 "open: option host (REDIS_HOST) is empty, allowed is a name or an IP address",
+            ),
+            (
+                "REDIS_HOST",
+                "redis://:hunter2@localhost:6379/0",
+                "open: option host (REDIS_HOST) is what looks like a URL (not shown, since it may \
+                 hold a password), allowed is a name or an IP address; port, username, password and db \
+                 are options of their own",
+            ),
+            (
+                "REDIS_HOST",
+                "default:hunter2@localhost",
+                "open: option host (REDIS_HOST) is what looks like a URL (not shown, since it may \
+                 hold a password), allowed is a name or an IP address; port, username, password and db \
+                 are options of their own",
+            ),
+            (
+                "REDIS_HOST",
+                "localhost:6379",
+                "open: option host (REDIS_HOST) is no name and no IP address, allowed is either \
+                 of them alone; the port is an option of its own, port (REDIS_PORT)",
+            ),
+            (
+                "REDIS_HOST",
+                "/var/run/redis/redis.sock",
+                "open: option host (REDIS_HOST) is a path, allowed is a name or an IP address, \
+                 and a port; WASI 0.2 has no Unix sockets",
+            ),
+            (
+                "REDIS_PORT",
+                "tcp://10.0.0.1:6379",
+                "open: option port (REDIS_PORT) is what looks like a URL (not shown, since it may \
+                 hold a password), allowed is a whole number from 1 to 65535; container platforms set \
+                 such a variable for a service that is named redis",
+            ),
+            (
+                "REDIS_DB",
+                "redis://u:hunter2@h/1",
+                "open: option db (REDIS_DB) is what looks like a URL (not shown, since it may \
+                 hold a password), allowed is a whole number from 0 to 2147483647",
+            ),
+            (
+                "MESSAGE_DELIVERY",
+                "hunter2@h",
+                "open: option delivery (MESSAGE_DELIVERY) is what looks like a URL (not shown, since it \
+                 may hold a password), allowed is exactly-once or at-most-once",
+            ),
+            (
+                "SESSION_TTL",
+                "1h",
+                "open: option session-ttl (SESSION_TTL) is \"1h\", allowed is a whole number from 1 to 4294967295",
             ),
             (
                 "REDIS_PORT",

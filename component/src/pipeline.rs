@@ -11,6 +11,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Range;
 
 use crate::command::Commands;
@@ -18,7 +19,7 @@ use crate::error::Error;
 use crate::ids::{Endings, fnv_1a};
 use crate::messages::Messages;
 use crate::operation::{Action, Operation, Outcome};
-use crate::options::Settings;
+use crate::options::{Delivery, Settings};
 use crate::reply::Received;
 use crate::session::{Answer, Effect, Stamp, Task};
 
@@ -27,12 +28,18 @@ pub struct Pipeline<'a> {
     settings: &'a Settings,
     entries: Vec<Entry>,
     has_appended: bool,
+    /// Whether the last round had an error reply that may have come after execution.
+    is_unclear: bool,
+    /// Tries in which the server did not answer.
+    silent: u32,
 }
 
 /// What came of a request.
 pub struct Exchange {
     /// The replies: all of them, or those that came before the end.
     pub received: Received,
+    /// Bytes of the reply that was not complete at the end.
+    pub partial: usize,
     /// Bytes of the request that were handed over to the host.
     pub written: usize,
     /// How it ended.
@@ -46,7 +53,8 @@ pub enum End {
     Complete,
     /// What came is no reply, or larger than allowed.
     Unfit(Error),
-    /// The deadline passed, which was so many milliseconds away at first.
+    /// The deadline passed, which was so many milliseconds away at first; or there was
+    /// silence for so many.
     Timeout(u32),
     /// The connection was closed, or broke.
     Closed,
@@ -68,6 +76,8 @@ pub enum Next {
     Round,
     /// Another round, after a wait: the last one failed.
     RoundAfterWait,
+    /// Another round, after a wait for something on the way to find a server again.
+    RoundAfterLongWait,
 }
 
 struct Entry {
@@ -93,6 +103,10 @@ struct Entry {
     sent_again: bool,
     /// Whether one of the tries was sent and not answered.
     outcome_unknown: bool,
+    /// Whether the last one that failed met with silence.
+    met_silence: bool,
+    /// Error replies that may have come after execution.
+    unclear: u32,
 }
 
 impl<'a> Pipeline<'a> {
@@ -110,6 +124,8 @@ impl<'a> Pipeline<'a> {
             settings,
             entries,
             has_appended: false,
+            is_unclear: false,
+            silent: 0,
         };
         match &mut pipeline.entries[..] {
             [only] => {
@@ -130,7 +146,10 @@ impl<'a> Pipeline<'a> {
         };
         // One that gets on need not wait for one that does not.
         if first.failed.is_some() && waiting.all(|entry| entry.failed.is_some()) {
-            Next::RoundAfterWait
+            match self.is_unclear {
+                true => Next::RoundAfterLongWait,
+                false => Next::RoundAfterWait,
+            }
         } else {
             Next::Round
         }
@@ -138,9 +157,18 @@ impl<'a> Pipeline<'a> {
 
     /// Whether the next round changes nothing on the server.
     pub fn only_reads(&self) -> bool {
+        self.all(|effect| effect == Effect::Reads)
+    }
+
+    /// Whether the next round may be made again though it may still arrive.
+    pub fn may_be_late(&self) -> bool {
+        self.all(|effect| matches!(effect, Effect::Reads | Effect::Appends))
+    }
+
+    fn all(&self, is_such: impl Fn(Effect) -> bool) -> bool {
         let waiting = self.entries.iter().filter(|entry| entry.is_waiting());
         let mut tasks = waiting.filter_map(|entry| entry.task.as_ref());
-        tasks.all(|task| task.effect() == Effect::Reads)
+        tasks.all(|task| is_such(task.effect()))
     }
 
     /// Has the first append take the script along, if there is anything behind it: it
@@ -225,6 +253,9 @@ impl<'a> Pipeline<'a> {
     pub fn settle(&mut self, exchange: &Exchange) -> bool {
         let mut answers = Vec::with_capacity(self.entries.len());
         let mut end = &exchange.end;
+        let mut partial = exchange.partial;
+        let is_silent = matches!(end, End::Timeout(_));
+        self.silent += u32::from(is_silent);
         for (at, entry) in self.entries.iter_mut().enumerate() {
             if let (Some(task), None) = (&mut entry.task, &entry.result) {
                 let first = entry.commands.start;
@@ -232,6 +263,9 @@ impl<'a> Pipeline<'a> {
                 let answer = match replies.or_else(|| exchange.received.refusal(first)) {
                     Some(replies) => task.answer(replies, self.settings),
                     None => {
+                        if matches!(end, End::Closed) {
+                            task.was_cut(mem::take(&mut partial));
+                        }
                         let was_sent = exchange.written >= entry.end;
                         let error = unanswered(end, task.effect(), was_sent);
                         // What did not fit was the reply to this one.
@@ -254,6 +288,7 @@ impl<'a> Pipeline<'a> {
         };
         let mut usable = matches!(exchange.end, End::Complete) && nonsense.is_none();
         self.has_appended = false;
+        self.is_unclear = false;
         for (position, (at, answer)) in answers.into_iter().enumerate() {
             let entry = &mut self.entries[at];
             match (&nonsense, answer) {
@@ -265,9 +300,15 @@ impl<'a> Pipeline<'a> {
                 }
                 (None, Ok(Answer::Failed(error))) => entry.result = Some(Err(error)),
                 (None, Ok(Answer::AskOn)) => entry.failed = None,
+                (None, Ok(Answer::Unclear(error))) => {
+                    usable = false;
+                    self.is_unclear = true;
+                    entry.fail_unclear(error, self.settings.delivery);
+                }
                 (None, Err(error)) => {
                     // Another connection may lead to another server.
                     usable &= !error.may_pass();
+                    entry.met_silence = is_silent;
                     entry.fail(error, position == 0);
                 }
             }
@@ -280,10 +321,25 @@ impl<'a> Pipeline<'a> {
     /// The results, in the order of the operations. An operation that could still be
     /// tried again fails with what its last try came to.
     pub fn results(self) -> impl Iterator<Item = Result<Outcome<Messages>, Error>> {
-        self.entries.into_iter().map(|mut entry| {
+        let silence = format!(
+            "no answer within {} ms, on {} connections",
+            self.settings.operation_timeout, self.silent
+        );
+        let is_repeated = self.silent > 1;
+        self.entries.into_iter().map(move |mut entry| {
             if entry.is_waiting() {
                 let unsent = || Error::Unavailable("the request was not sent".to_owned());
                 let error = entry.failed.take().unwrap_or_else(unsent);
+                // Not only that of the last one.
+                let error = match error {
+                    Error::Timeout(_) if is_repeated && entry.met_silence => {
+                        Error::Timeout(silence.clone())
+                    }
+                    Error::OutcomeUnknown(_) if is_repeated && entry.met_silence => {
+                        Error::OutcomeUnknown(sent(&silence))
+                    }
+                    error => error,
+                };
                 entry.finish(error);
             }
             let result = entry.result.expect("what waited is finished");
@@ -384,6 +440,8 @@ impl Entry {
             failed: None,
             sent_again: false,
             outcome_unknown: false,
+            met_silence: false,
+            unclear: 0,
         }
     }
 
@@ -426,7 +484,7 @@ impl Entry {
             Error::Unavailable(_) | Error::Timeout(_) => true,
             Error::OutcomeUnknown(_) => {
                 self.outcome_unknown = true;
-                task.effect() == Effect::WritesAgain
+                task.effect() != Effect::WritesOnce
             }
             // There may be room for the reply when those before it are gone.
             Error::LimitExceeded(_) => !is_first,
@@ -440,6 +498,30 @@ impl Entry {
             (error, _) => error,
         };
         if again {
+            self.failed = Some(error);
+        } else {
+            self.finish(error);
+        }
+    }
+
+    /// An error reply came that may have come after the request was executed.
+    fn fail_unclear(&mut self, error: Error, delivery: Delivery) {
+        let reads = self
+            .task
+            .as_ref()
+            .is_some_and(|task| task.effect() == Effect::Reads);
+        self.sent_again = true;
+        self.met_silence = false;
+        self.unclear += 1;
+        let again = reads || delivery == Delivery::ExactlyOnce;
+        let error = match reads {
+            true => error,
+            false => {
+                self.outcome_unknown = true;
+                Error::OutcomeUnknown(sent(error.text()))
+            }
+        };
+        if again && self.unclear <= MOST_UNCLEAR {
             self.failed = Some(error);
         } else {
             self.finish(error);
@@ -481,7 +563,7 @@ impl Entry {
             }
             // What a later try came to says nothing of an earlier one.
             error if self.outcome_unknown => Error::OutcomeUnknown(format!(
-                "the connection was lost after the request was sent, and then: {error}"
+                "an earlier try was sent and its outcome is not known, and then: {error}"
             )),
             error => error,
         }
@@ -502,7 +584,7 @@ fn unanswered(end: &End, effect: Effect, was_sent: bool) -> Error {
     };
     // As long as the last byte was not handed over, the server cannot execute it.
     if was_sent && effect != Effect::Reads {
-        Error::OutcomeUnknown(what + " after the request was sent")
+        Error::OutcomeUnknown(sent(&what))
     } else if matches!(end, End::Timeout(_)) {
         Error::Timeout(what)
     } else {
@@ -510,12 +592,20 @@ fn unanswered(end: &End, effect: Effect, was_sent: bool) -> Error {
     }
 }
 
+fn sent(what: &str) -> String {
+    format!("{what} after the request was sent")
+}
+
+/// How often an operation is tried again after error replies that may have come after
+/// execution.
+const MOST_UNCLEAR: u32 = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::Ids;
     use crate::message::{NewMessage, Role};
-    use crate::options::{Delivery, Options};
+    use crate::options::Options;
     use crate::reply::ReplyReader;
 
     const STAMP: Stamp<'_> = Stamp {
@@ -573,6 +663,7 @@ mod tests {
             Err(error) => End::Unfit(error),
         };
         pipeline.settle(&Exchange {
+            partial: reader.partial(),
             received: reader.finish().unwrap(),
             written,
             end,
@@ -584,7 +675,7 @@ mod tests {
         let mut lines = text.split("\r\n").peekable();
         let mut shown = String::new();
         while let Some(count) = lines.next().and_then(|line| line.strip_prefix('*')) {
-            // The script has lines of its own, which do not begin with an asterisk.
+            // Scripts have lines of their own, which do not begin with an asterisk.
             let words: Vec<_> = (0..count.parse().unwrap())
                 .map(|_| lines.nth(1).unwrap())
                 .collect();
@@ -617,12 +708,9 @@ mod tests {
         assert_eq!(pipeline.next(), Next::Round);
         assert!(!pipeline.only_reads());
         let replies = ":7\r\n*0\r\n\
-            +OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n*0\r\n:0\r\n:-2\r\n:1\r\n";
+            *3\r\n*0\r\n:0\r\n:-2\r\n:1\r\n";
         let (sent, usable) = round(&mut pipeline, replies, End::Complete);
-        assert_eq!(
-            sent,
-            "EVALSHA a\nLRANGE a\nMULTI \nLRANGE b\nLLEN b\nTTL b\nEXEC \nLLEN b\n"
-        );
+        assert_eq!(sent, "EVALSHA a\nLRANGE a\nEVAL b\nLLEN b\n");
         assert!(usable);
         assert_eq!(pipeline.next(), Next::Nothing);
         let [added, got, refused, nothing, history, exists] = &results(pipeline)[..] else {
@@ -653,7 +741,7 @@ mod tests {
             results(pipeline),
             [
                 Ok(Outcome::Length(1)),
-                Err(Error::WrongType("add to \"b\": WRONGTYPE x".to_owned())),
+                Err(Error::from_reply("WRONGTYPE x").during("add to", "b")),
                 Ok(Outcome::Cleared)
             ]
         );
@@ -765,7 +853,7 @@ mod tests {
         let settings = settings(Delivery::AtMostOnce);
         let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
         round(&mut pipeline, "-DENIED x\r\n", End::Closed);
-        let expected = Error::AccessDenied("add to \"a\": DENIED x".to_owned());
+        let expected = Error::from_reply("DENIED x").during("add to", "a");
         assert_eq!(results(pipeline), [Err(expected)]);
     }
 
@@ -793,6 +881,130 @@ mod tests {
             };
             assert_eq!(code, "READONLY");
         }
+    }
+
+    #[test]
+    fn what_may_come_after_execution_is_tried_again_three_times() {
+        const UNCLEAR: &str = "-ERR Connection timed out\r\n";
+        const WHY: &str = "ERR: an error reply that is not known to be the server's: a proxy \
+                           before it may have sent it";
+        let unknown = |name: &str| format!("{name} \"a\": {WHY} after the request was sent");
+        for (delivery, action, replies, tries, expected) in [
+            (
+                Delivery::ExactlyOnce,
+                add("a").action,
+                1,
+                4,
+                Error::OutcomeUnknown(unknown("add to")),
+            ),
+            (
+                Delivery::AtMostOnce,
+                add("a").action,
+                5,
+                1,
+                Error::OutcomeUnknown(unknown("add to")),
+            ),
+            (
+                Delivery::ExactlyOnce,
+                Action::Clear,
+                1,
+                4,
+                Error::OutcomeUnknown(unknown("clear")),
+            ),
+            (
+                Delivery::AtMostOnce,
+                Action::Clear,
+                1,
+                1,
+                Error::OutcomeUnknown(unknown("clear")),
+            ),
+            (
+                Delivery::AtMostOnce,
+                Action::Exists,
+                1,
+                4,
+                Error::from_reply("oops").during("exists", "a"),
+            ),
+        ] {
+            let settings = settings(delivery);
+            let operations = || vec![operation("a", action.clone())];
+            let replies = match replies {
+                1 => UNCLEAR.to_owned(),
+                _ => "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n".to_owned() + UNCLEAR,
+            };
+            let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
+            for _ in 1..tries {
+                let (_, usable) = round(&mut pipeline, &replies, End::Complete);
+                assert!(!usable);
+                assert_eq!(pipeline.next(), Next::RoundAfterLongWait);
+            }
+            round(&mut pipeline, &replies, End::Complete);
+            assert_eq!(pipeline.next(), Next::Nothing);
+            assert_eq!(results(pipeline), [Err(expected)]);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_after_an_unclear_reply_may_have_been_applied() {
+        let settings = settings(Delivery::ExactlyOnce);
+        let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
+        round(&mut pipeline, "-upstream failure\r\n", End::Complete);
+        round(&mut pipeline, "-OOM x\r\n", End::Complete);
+        let result = results(pipeline).pop().unwrap();
+        assert!(
+            matches!(result, Err(Error::OutcomeUnknown(_))),
+            "{result:?}"
+        );
+        // And found, where it was.
+        let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
+        round(&mut pipeline, "-upstream failure\r\n", End::Complete);
+        round(&mut pipeline, ":1\r\n", End::Complete);
+        assert_eq!(results(pipeline), [Ok(Outcome::Length(1))]);
+    }
+
+    #[test]
+    fn silence_is_survived_by_what_may_arrive_late() {
+        for (delivery, operations, expected) in [
+            (Delivery::ExactlyOnce, vec![add("a")], true),
+            (
+                Delivery::ExactlyOnce,
+                vec![add("a"), operation("a", Action::Get(None))],
+                true,
+            ),
+            (
+                Delivery::ExactlyOnce,
+                vec![add("a"), operation("a", Action::Clear)],
+                false,
+            ),
+            (Delivery::AtMostOnce, vec![add("a")], false),
+            (
+                Delivery::AtMostOnce,
+                vec![operation("a", Action::History(None))],
+                true,
+            ),
+        ] {
+            let settings = settings(delivery);
+            let pipeline = Pipeline::new(operations, &settings, STAMP);
+            assert_eq!(pipeline.may_be_late(), expected);
+        }
+    }
+
+    #[test]
+    fn silence_on_several_connections_is_told_as_a_whole() {
+        let settings = settings(Delivery::ExactlyOnce);
+        let operations = vec![add("a"), operation("b", Action::Count)];
+        let mut pipeline = Pipeline::new(operations, &settings, STAMP);
+        for milliseconds in [1000, 2000, 1990] {
+            round(&mut pipeline, "", End::Timeout(milliseconds));
+        }
+        let why = "no answer within 5000 ms, on 3 connections";
+        assert_eq!(
+            results(pipeline),
+            [
+                lost(&format!("add to \"a\": {why} after the request was sent")),
+                Err(Error::Timeout(format!("count \"b\": {why}"))),
+            ]
+        );
     }
 
     #[test]
@@ -829,7 +1041,8 @@ mod tests {
         assert_eq!(
             results(pipeline),
             [lost(
-                "add to \"a\": the connection was lost after the request was sent, and then: OOM x"
+                "add to \"a\": an earlier try was sent and its outcome is not known, and then: OOM: \
+                 the server has no memory left for writes (maxmemory)"
             )]
         );
     }
@@ -881,7 +1094,7 @@ mod tests {
         assert_eq!(sent, "LTRIM a\nEVALSHA a\nLLEN a\n");
         // What was acknowledged stays so, but for what the clear has deleted.
         let text = "add to \"a\": it was executed, but then a clear ahead of it was tried \
-                    again: OOM x";
+                    again: OOM: the server has no memory left for writes (maxmemory)";
         assert_eq!(
             results(pipeline),
             [
@@ -915,12 +1128,7 @@ mod tests {
     #[test]
     fn a_clear_does_not_delete_what_came_behind_it_for_once() {
         let settings = settings(Delivery::AtMostOnce);
-        let refused = || {
-            Err(Error::Server {
-                code: "BUSY".to_owned(),
-                message: "clear \"a\": BUSY x".to_owned(),
-            })
-        };
+        let refused = || Err(Error::from_reply("BUSY x").during("clear", "a"));
         const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
         let appended = format!("{QUEUED}*3\r\n:-2\r\n:1\r\n:1\r\n");
         let operations = || {
@@ -1016,7 +1224,7 @@ mod tests {
         round(&mut pipeline, &replies, End::Complete);
         let (sent, _) = round(&mut pipeline, ":1\r\n", End::Complete);
         assert_eq!(sent, "PERSIST a\n");
-        let expected = Error::WrongType("add to \"a\": WRONGTYPE x".to_owned());
+        let expected = Error::from_reply("WRONGTYPE x").during("add to", "a");
         assert_eq!(results(pipeline), [Err(expected.clone()), Err(expected)]);
     }
 

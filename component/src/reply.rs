@@ -16,7 +16,7 @@ use core::ops::Range;
 use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::types::RangeFrame;
 
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::messages::Text;
 
 /// Reads the replies to one request, in RESP2.
@@ -94,6 +94,11 @@ impl ReplyReader {
         self.scan()
     }
 
+    /// How many bytes of the reply are here that is not complete.
+    pub fn partial(&self) -> usize {
+        self.buffer.len() - self.complete
+    }
+
     /// The replies that are complete; after an error of [`ReplyReader::scan`], those
     /// before what it was about.
     ///
@@ -119,7 +124,10 @@ impl ReplyReader {
             };
             // What is no Redis may say little, no whole line, and hang up.
             if !KINDS.contains(&kind) {
-                return Err(protocol("a reply of unknown type"));
+                return Err(protocol(match kind {
+                    TLS_ALERT => "a TLS alert: the server wants TLS, which is not supported",
+                    _ => "no reply in RESP: the server may want TLS, or is no Redis",
+                }));
             }
             let Some(line_end) = self.line_end()? else {
                 // A line ends with two bytes, and one of them may be here.
@@ -316,6 +324,14 @@ impl<'a> Replies<'a> {
         }
         last
     }
+
+    /// The error of the last reply, if it is one that may come after the request was
+    /// executed.
+    pub fn unclear(self) -> Option<Error> {
+        let last = self.iter().last()?;
+        let text = last.error_text()?;
+        (!error::is_refusal(&text)).then(|| Error::from_reply(&text))
+    }
 }
 
 /// One reply, or an element of one.
@@ -330,10 +346,14 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// The error that this reply is, if it is one.
     pub fn error(self) -> Option<Error> {
+        self.error_text().map(|text| Error::from_reply(&text))
+    }
+
+    fn error_text(self) -> Option<String> {
         match self.frame {
             RangeFrame::Error(range) => {
-                let error = self.text.bytes(self.range(*range));
-                Some(Error::from_reply(&String::from_utf8_lossy(&error)))
+                let text = self.text.bytes(self.range(*range));
+                Some(String::from_utf8_lossy(&text).into_owned())
             }
             _ => None,
         }
@@ -462,6 +482,8 @@ fn protocol(what: &str) -> Error {
 /// What a simple string, an error, an integer, a bulk string and an array begin
 /// with.
 const KINDS: &[u8] = b"+-:$*";
+/// What an alert of TLS begins with: its content type (RFC 8446, section 5.1).
+const TLS_ALERT: u8 = 21;
 /// Arrays within arrays; no reply to a command that is sent here has more than
 /// two.
 const MAX_DEPTH: usize = 8;
@@ -523,7 +545,7 @@ mod tests {
         "null",
         "[]",
         "null",
-        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR x\" }]",
+        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR: an error reply that is not known to be the server's: a proxy before it may have sent it\" }]",
     ];
 
     #[test]
@@ -581,13 +603,34 @@ mod tests {
     #[test]
     fn what_no_redis_sends_is_refused() {
         for (bytes, expected) in [
-            (&b"\r\n"[..], "a reply of unknown type"),
-            (b"OK\r\n", "a reply of unknown type"),
-            (b"\x15\x03\x01\0\x02\x02F", "a reply of unknown type"),
-            (b"HTTP/1.1 400 Bad Request\r\n", "a reply of unknown type"),
-            (b">1\r\n+x\r\n", "a reply of unknown type"),
-            (b"%0\r\n", "a reply of unknown type"),
-            (b"_\r\n", "a reply of unknown type"),
+            (
+                &b"\r\n"[..],
+                "no reply in RESP: the server may want TLS, or is no Redis",
+            ),
+            (
+                b"OK\r\n",
+                "no reply in RESP: the server may want TLS, or is no Redis",
+            ),
+            (
+                b"\x15\x03\x01\0\x02\x02F",
+                "a TLS alert: the server wants TLS, which is not supported",
+            ),
+            (
+                b"HTTP/1.1 400 Bad Request\r\n",
+                "no reply in RESP: the server may want TLS, or is no Redis",
+            ),
+            (
+                b">1\r\n+x\r\n",
+                "no reply in RESP: the server may want TLS, or is no Redis",
+            ),
+            (
+                b"%0\r\n",
+                "no reply in RESP: the server may want TLS, or is no Redis",
+            ),
+            (
+                b"_\r\n",
+                "no reply in RESP: the server may want TLS, or is no Redis",
+            ),
             (b"+OK\n", "a line does not end with CR LF"),
             (b"+a\rb", "a line does not end with CR LF"),
             (b":1x\r\n", "an integer is not one"),
@@ -694,10 +737,26 @@ mod tests {
             .unwrap();
         let received = reader.finish().unwrap();
         let refusal = received.refusal(1).and_then(|replies| replies.last().err());
-        let expected = Error::Unavailable("ERR max number of clients reached".to_owned());
+        let expected = Error::from_reply("ERR max number of clients reached");
         assert_eq!(refusal, Some(expected));
         assert!(received.refusal(0).is_none());
         assert!(received.refusal(2).is_none());
+    }
+
+    #[test]
+    fn the_last_reply_tells_whether_anything_may_have_been_executed() {
+        for (replies, is_unclear) in [
+            (&b"+OK\r\n-ERR Connection timed out\r\n"[..], true),
+            (b"-oops\r\n-EXECABORT x\r\n", false),
+            (b"-oops\r\n:1\r\n", false),
+            (b"+OK\r\n-WRONGTYPE x\r\n", false),
+        ] {
+            let mut reader = ReplyReader::new(2, 1024);
+            assert_eq!(reader.push(replies), Ok(Progress::Complete));
+            let received = reader.finish().unwrap();
+            let unclear = received.replies(0..2).unwrap().unclear();
+            assert_eq!(unclear.is_some(), is_unclear, "{}", replies.escape_ascii());
+        }
     }
 
     #[test]
@@ -705,7 +764,7 @@ mod tests {
         let received = read(3, b"+OK\r\n-NOPERM a\r\n-EXECABORT b\r\n").unwrap();
         assert_eq!(
             received.replies(0..3).unwrap().last().err(),
-            Some(Error::AccessDenied("NOPERM a".to_owned()))
+            Some(Error::from_reply("NOPERM a"))
         );
     }
 

@@ -5,6 +5,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Range;
 
 use crate::command::{Commands, decimal};
@@ -51,7 +52,11 @@ pub struct Stamp<'a> {
 pub enum Effect {
     /// Nothing.
     Reads,
-    /// A change that is the same whether it is executed once or more often.
+    /// An append that is found if it is there already: the same whether it is executed
+    /// once or more often, however late.
+    Appends,
+    /// A change that is the same whether it is executed once or more often in a row. One
+    /// that arrives late undoes what came in between.
     WritesAgain,
     /// A change that must not be executed twice.
     WritesOnce,
@@ -64,6 +69,8 @@ pub enum Answer {
     Done(Outcome<Messages>),
     /// The operation failed, whatever came of the tries before.
     Failed(Error),
+    /// An error reply that may have come after the request was executed.
+    Unclear(Error),
     /// There is more to ask for.
     AskOn,
 }
@@ -114,7 +121,8 @@ impl Task {
     pub fn effect(&self) -> Effect {
         match self.step {
             Step::Get(_) | Step::History(_) | Step::Exists | Step::Count => Effect::Reads,
-            Step::Append(_) | Step::Undo { .. } | Step::Clear => Effect::WritesAgain,
+            Step::Append(_) => Effect::Appends,
+            Step::Undo { .. } | Step::Clear => Effect::WritesAgain,
             Step::Transaction(_) => Effect::WritesOnce,
         }
     }
@@ -173,6 +181,14 @@ impl Task {
         }
     }
 
+    /// The connection was closed behind so many bytes of a reply. One that is cut twice at
+    /// the same place is too large for something on the way.
+    pub fn was_cut(&mut self, bytes: usize) {
+        if let Step::Get(window) | Step::History(window) = &mut self.step {
+            window.was_cut(bytes);
+        }
+    }
+
     /// What was read and is held, which counts for as much as [`Reply::cost`] says.
     pub fn held(&self) -> u64 {
         match &self.step {
@@ -198,7 +214,7 @@ impl Task {
             Step::Transaction(elements) => transaction(commands, key, elements, settings),
             Step::Undo { ttl, .. } => undo(commands, key, *ttl),
             Step::Get(window) => window.request(commands, key),
-            Step::History(window) => history(commands, key, window),
+            Step::History(window) => history(commands, key, window, settings),
             Step::Clear => clear(commands, key),
             Step::Exists | Step::Count => length(commands, key),
         }
@@ -211,6 +227,9 @@ impl Task {
     ///
     /// The error that was replied, or [`Error::Protocol`].
     pub fn answer(&mut self, replies: Replies<'_>, settings: &Settings) -> Result<Answer, Error> {
+        if let Some(error) = replies.unclear() {
+            return Ok(Answer::Unclear(error));
+        }
         let outcome = match &mut self.step {
             Step::Append(append) => return append.answer(replies),
             Step::Transaction(_) => match transacted(replies, settings)? {
@@ -224,14 +243,20 @@ impl Task {
                 undone(replies)?;
                 return Ok(Answer::Failed(error.clone()));
             }
-            Step::Get(window) => match window.answer(replies.last()?)? {
-                Some((messages, _)) => Outcome::Messages(messages),
-                None => return Ok(Answer::AskOn),
-            },
-            Step::History(window) => match history_read(replies, window)? {
-                Some(history) => Outcome::History(history),
-                None => return Ok(Answer::AskOn),
-            },
+            Step::Get(window) => {
+                let read = window.answer(replies);
+                match window.unless_too_large(read)? {
+                    Some((messages, _)) => Outcome::Messages(messages),
+                    None => return Ok(Answer::AskOn),
+                }
+            }
+            Step::History(window) => {
+                let read = history_read(replies, window, settings);
+                match window.unless_too_large(read)? {
+                    Some(history) => Outcome::History(history),
+                    None => return Ok(Answer::AskOn),
+                }
+            }
             Step::Clear => {
                 cleared(replies)?;
                 Outcome::Cleared
@@ -303,20 +328,10 @@ pub fn handshake_done(replies: Replies<'_>, settings: &Settings) -> Result<(), E
     let mut replies = replies.iter();
     let authenticates = settings.username.is_some() || settings.password.is_some();
     if authenticates && let Some(error) = replies.next().and_then(Reply::error) {
-        let passes = error.may_pass();
         return Err(match error {
-            // Whatever a server says against AUTH is a matter of access: "ERR
-            // invalid password" and "ERR Client sent AUTH, but no password is
-            // set" before Redis 6, "ERR AUTH <password> called without any
-            // password configured" since. Nothing of it is shown: it may hold the
-            // password.
-            Error::Unavailable(_) => {
-                Error::Unavailable("the server takes no more clients".to_owned())
-            }
-            Error::Server { code, .. } if passes => Error::Server {
-                message: code.clone(),
-                code,
-            },
+            Error::Server { .. } if error.may_pass() => error,
+            Error::Unavailable(_) | Error::AccessDenied(_) => error,
+            // Whatever else a server says against AUTH is a matter of access.
             _ => Error::AccessDenied("the server does not accept the credentials".to_owned()),
         });
     }
@@ -324,10 +339,9 @@ pub fn handshake_done(replies: Replies<'_>, settings: &Settings) -> Result<(), E
         && let Some(error) = replies.next().and_then(Reply::error)
     {
         return Err(match error {
-            Error::Server { code, message } if code == "ERR" => Error::InvalidArgument(format!(
-                "option db (REDIS_DB) is {}, which the server does not have: {message}",
-                settings.db
-            )),
+            Error::InvalidArgument(why) => {
+                Error::InvalidArgument(format!("option db (REDIS_DB) is {}: {why}", settings.db))
+            }
             error => error,
         });
     }
@@ -445,7 +459,7 @@ const LOOK_BACK: u64 = 64;
 ///
 /// Its digest is what EVALSHA knows it by, and a test compares them.
 const APPEND: &str = include_str!("append.lua");
-const APPEND_SHA1: &str = "ffd70e0520e96b7c2cf93b5f9bf43f6a653bdfec";
+const APPEND_SHA1: &str = "85c73ef81beddcf00c028de8f4f1d77e65b676c4";
 
 // add, add-all, at most once: a transaction.
 
@@ -495,7 +509,9 @@ fn transacted(replies: Replies<'_>, settings: &Settings) -> Result<Transacted, E
     match count(length) {
         Ok(length) => {
             if let Some(error) = results.find_map(Reply::error) {
-                return Err(error);
+                return Err(Error::OutcomeUnknown(format!(
+                    "the messages are stored, but may be without their time to live: {error}"
+                )));
             }
             Ok(Transacted::Length(
                 settings
@@ -543,6 +559,10 @@ struct Window {
     pages: Option<Pages>,
     /// Of a history: how many entries the session has, and how many seconds are left.
     about: Option<(u32, Option<u32>)>,
+    /// Entries that a page may have, once a larger one did not come through.
+    most: Option<u32>,
+    /// Bytes of the last reply that was cut.
+    cut_at: usize,
 }
 
 /// The pages that were read, from the end of a list on.
@@ -558,6 +578,9 @@ struct Pages {
     messages: Newest,
     cost: u64,
 }
+
+/// Messages, and how many entries were passed over.
+type Read = (Messages, u32);
 
 impl Window {
     fn new(limit: Option<u32>) -> Window {
@@ -584,20 +607,40 @@ impl Window {
         self.pages.as_ref().map_or(0, |pages| pages.count)
     }
 
-    fn request(&self, commands: &mut Commands, key: &[u8]) {
+    /// The indexes of the first and the last entry that are asked for next.
+    fn range(&self) -> (Vec<u8>, Vec<u8>) {
         let read = self.count();
         match self.entries {
-            None => commands.push(&[b"LRANGE", key, b"0", b"-1"]),
+            None => (b"0".to_vec(), b"-1".to_vec()),
             // An empty range; from -0 would be from the beginning.
-            Some(0) => commands.push(&[b"LRANGE", key, b"1", b"0"]),
+            Some(0) => (b"1".to_vec(), b"0".to_vec()),
             Some(entries) => {
                 let first = from_the_end(read.saturating_add(entries));
-                let last = from_the_end(read.max(1));
-                commands.push(&[b"LRANGE", key, &first, &last]);
+                let last = match self.most {
+                    Some(_) => read.saturating_add(1),
+                    None => read.max(1),
+                };
+                (first, from_the_end(last))
             }
         }
+    }
+
+    fn request(&self, commands: &mut Commands, key: &[u8]) {
+        let (first, last) = self.range();
+        commands.push(&[b"LRANGE", key, &first, &last]);
+        self.expect(commands);
+        let read = self.count();
+        if self.most.is_some() && read > 0 {
+            // In a reply of its own, since both may be too large for one.
+            let oldest = from_the_end(read);
+            commands.push(&[b"LRANGE", key, &oldest, &oldest]);
+        }
+    }
+
+    /// Says how many elements the last command asks for.
+    fn expect(&self, commands: &mut Commands) {
         let likely = match self.limit {
-            None if read == 0 => MANY,
+            None if self.count() == 0 => MANY,
             _ => self.entries.unwrap_or(MANY),
         };
         commands.asks_for(likely as usize);
@@ -605,10 +648,22 @@ impl Window {
 
     /// The messages, and how many entries were passed over; none if there is more to
     /// ask for.
-    fn answer(&mut self, reply: Reply<'_>) -> Result<Option<(Messages, u32)>, Error> {
+    fn answer(&mut self, replies: Replies<'_>) -> Result<Option<Read>, Error> {
+        let last = replies.last()?;
+        let mut replies = replies.iter();
+        let page = replies.next().unwrap_or(last);
+        self.take(page, replies.next())
+    }
+
+    /// Takes the next entries; if `oldest` is there, it is the one that they follow, else
+    /// that is the last of them.
+    fn take(&mut self, reply: Reply<'_>, oldest: Option<Reply<'_>>) -> Result<Option<Read>, Error> {
+        if self.most.is_some() {
+            return self.take_small(reply, oldest);
+        }
         let mut entries = reply.bulk_strings()?;
         let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
-        let wanted = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        let wanted = self.wanted();
         let mut messages = Newest::default();
         let mut before = 0;
         if let Some(mut pages) = self.pages.take() {
@@ -619,7 +674,7 @@ impl Window {
             let is_last = is_all || read >= wanted;
             if changed
                 || is_all && self.differs_from(read)
-                || !is_last && oldest_is_there_twice(reply, &entries)
+                || !is_last && is_there_again(reply, &entries, 0)
             {
                 // All of it in one, which is of one moment.
                 self.entries = self.limit;
@@ -644,10 +699,88 @@ impl Window {
         Ok(Some(messages.finish()))
     }
 
+    /// Messages to be found at the most.
+    fn wanted(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit as usize)
+    }
+
     /// Whether the session of a history had another number of entries at first.
     fn differs_from(&self, entries: usize) -> bool {
         self.about
             .is_some_and(|(total, _)| total as usize != entries)
+    }
+
+    // Where replies are capped on the way: page by page to the end, and from the
+    // beginning again if the session changes.
+
+    fn take_small(
+        &mut self,
+        reply: Reply<'_>,
+        oldest: Option<Reply<'_>>,
+    ) -> Result<Option<Read>, Error> {
+        let mut entries = reply.bulk_strings()?;
+        let mut pages = self.pages.take().unwrap_or_default();
+        let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
+        let is_all = entries.len() < asked;
+        let has_changed = match oldest {
+            Some(oldest) => !pages.begin_with(oldest, oldest.bulk_strings()?.pop()),
+            None => pages.count > 0,
+        };
+        if has_changed || is_all && self.differs_from(pages.count as usize + entries.len()) {
+            self.start_again();
+            return Ok(None);
+        }
+        if !is_all {
+            // The next page is to follow an entry that is here once.
+            let is_once = |at: &usize| !is_there_again(reply, &entries, *at);
+            let first = (0..entries.len()).find(is_once).unwrap_or(0);
+            entries.drain(..first);
+        }
+        pages.decode(self.limit);
+        pages.remember(reply, &entries);
+        pages.messages.read(reply.text(), &entries, self.limit);
+        if is_all || pages.messages.count() >= self.wanted() {
+            return Ok(Some(pages.messages.finish()));
+        }
+        self.entries = self.most;
+        self.pages = Some(pages);
+        Ok(None)
+    }
+
+    fn start_again(&mut self) {
+        self.entries = self.most;
+        self.pages = Some(Pages::default());
+        self.about = None;
+    }
+
+    fn was_cut(&mut self, bytes: usize) {
+        if bytes > 0 && bytes == mem::replace(&mut self.cut_at, bytes) {
+            // If it is one entry already, it is asked for again.
+            self.cut_at = 0;
+            self.ask_for_less();
+        }
+    }
+
+    /// What came of reading a reply, unless the server would not give one so large.
+    fn unless_too_large<T>(&mut self, read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+        match read {
+            Err(Error::LimitExceeded(_)) if self.ask_for_less() => Ok(None),
+            read => read,
+        }
+    }
+
+    /// Asks for a sixteenth; answers whether that is less.
+    fn ask_for_less(&mut self) -> bool {
+        let less = match self.entries {
+            Some(..=1) => return false,
+            Some(entries) => (entries / 16).max(1),
+            // More than any page that was read.
+            None => FIRST_PAGE,
+        };
+        self.most = Some(less);
+        self.entries = Some(less);
+        self.pages.get_or_insert_default();
+        true
     }
 }
 
@@ -660,14 +793,21 @@ impl Pages {
     /// Takes the next page; answers how many entries the one after it is to have.
     fn push(&mut self, reply: Reply<'_>, entries: Vec<Range<usize>>) -> usize {
         let text = reply.text();
-        self.oldest = text.bytes(entries[0].clone()).to_vec();
-        self.count += entries.len() as u32;
-        self.cost += reply.cost();
+        self.remember(reply, &entries);
         let size = text.size() / (entries.len() + 1);
         let bytes = PAGE.max(self.cost as usize / 4);
         let most = 4 * entries.len();
         self.undecoded = Some((text.clone(), entries));
         (bytes / size.max(1)).clamp(1, most)
+    }
+
+    /// Keeps in mind what the next page is to follow.
+    fn remember(&mut self, reply: Reply<'_>, entries: &[Range<usize>]) {
+        if let Some(oldest) = entries.first() {
+            self.oldest = reply.text().bytes(oldest.clone()).to_vec();
+        }
+        self.count += entries.len() as u32;
+        self.cost += reply.cost();
     }
 
     /// Reads the messages of the last page.
@@ -678,38 +818,61 @@ impl Pages {
     }
 }
 
-/// Whether another entry is the same as the oldest one: then it would not show that the
-/// entries have moved.
-fn oldest_is_there_twice(reply: Reply<'_>, entries: &[Range<usize>]) -> bool {
+/// Whether an entry after this one is the same: then it would not show that the entries
+/// have moved.
+fn is_there_again(reply: Reply<'_>, entries: &[Range<usize>], at: usize) -> bool {
     let bytes = |entry: &Range<usize>| reply.text().bytes(entry.clone());
-    entries.split_first().is_some_and(|(oldest, others)| {
-        let oldest = bytes(oldest);
-        // They begin alike, and end with times and ids.
-        let is_same = |other: &Range<usize>| bytes(other).iter().rev().eq(oldest.iter().rev());
-        others.iter().any(is_same)
-    })
+    entries
+        .get(at..)
+        .and_then(<[_]>::split_first)
+        .is_some_and(|(oldest, others)| {
+            let oldest = bytes(oldest);
+            // They begin alike, and end with times and ids.
+            let is_same = |other: &Range<usize>| bytes(other).iter().rev().eq(oldest.iter().rev());
+            others.iter().any(is_same)
+        })
 }
 
 /// Reads the last entries of a session; together with the first ones its length and
 /// its time to live, all of one moment.
-fn history(commands: &mut Commands, key: &[u8], window: &Window) {
+fn history(commands: &mut Commands, key: &[u8], window: &Window, settings: &Settings) {
     if window.count() > 0 {
         return window.request(commands, key);
     }
-    commands.push(&[b"MULTI"]);
-    window.request(commands, key);
-    commands.push(&[b"LLEN", key]);
-    commands.push(&[b"TTL", key]);
-    commands.push(&[b"EXEC"]);
+    match settings.delivery {
+        // A server without memory for writes refuses MULTI, and runs scripts that read.
+        Delivery::ExactlyOnce => {
+            let (first, last) = window.range();
+            commands.push(&[b"EVAL", HISTORY.as_bytes(), b"1", key, &first, &last]);
+            window.expect(commands);
+        }
+        Delivery::AtMostOnce => {
+            commands.push(&[b"MULTI"]);
+            window.request(commands, key);
+            commands.push(&[b"LLEN", key]);
+            commands.push(&[b"TTL", key]);
+            commands.push(&[b"EXEC"]);
+        }
+    }
 }
 
 fn history_read(
     replies: Replies<'_>,
     window: &mut Window,
+    settings: &Settings,
 ) -> Result<Option<History<Messages>>, Error> {
-    let mut entries = replies.last()?;
-    if window.count() == 0 {
-        let mut results = entries.array()?;
+    let read = if window.count() == 0 {
+        let mut results = match replies.last() {
+            Err(Error::Server { code, message })
+                if code == "OOM" && settings.delivery == Delivery::AtMostOnce =>
+            {
+                return Err(Error::Server {
+                    code,
+                    message: message + "; a transaction that reads counts as one, get does not",
+                });
+            }
+            reply => reply?.array()?,
+        };
         let (Some(first), Some(length), Some(ttl), None) = (
             results.next(),
             results.next(),
@@ -717,18 +880,20 @@ fn history_read(
             results.next(),
         ) else {
             return Err(Error::Protocol(
-                "the reply to EXEC does not have three elements".to_owned(),
+                "the reply to a history does not have three elements".to_owned(),
             ));
         };
-        entries = first;
         // TTL answers -1 for a key without expiry and -2 for no key.
         let ttl = match ttl.integer()? {
             ..0 => None,
             seconds => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
         };
         window.about = Some((count(length)?, ttl));
-    }
-    let Some((messages, skipped)) = window.answer(entries)? else {
+        window.take(first, None)?
+    } else {
+        window.answer(replies)?
+    };
+    let Some((messages, skipped)) = read else {
         return Ok(None);
     };
     let (total, ttl_seconds) = window.about.unwrap_or_default();
@@ -739,6 +904,10 @@ fn history_read(
         ttl_seconds,
     }))
 }
+
+/// The script of a history. It is short enough to be sent along each time. KEYS: the
+/// session. ARGV: the first and the last index. An error reply is a table with `err`.
+const HISTORY: &str = include_str!("history.lua");
 
 /// Entries of the first page, whose size is not known.
 const FIRST_PAGE: u32 = 256;
@@ -877,25 +1046,20 @@ mod tests {
             ("+OK\r\n+OK\r\n", Ok(())),
             (
                 "-WRONGPASS invalid\r\n-NOAUTH a\r\n",
-                Err(Error::AccessDenied(
-                    "the server does not accept the credentials".to_owned(),
-                )),
+                Err(Error::from_reply("WRONGPASS invalid")),
             ),
             (
                 "-ERR AUTH <password> called without any password configured\r\n+OK\r\n",
                 Err(Error::AccessDenied(
-                    "the server does not accept the credentials".to_owned(),
+                    "the server has no password: leave out password (REDIS_PASSWORD)".to_owned(),
                 )),
             ),
             (
                 "-LOADING secret\r\n+OK\r\n",
-                Err(Error::Server {
-                    code: "LOADING".to_owned(),
-                    message: "LOADING".to_owned(),
-                }),
+                Err(Error::from_reply("LOADING x")),
             ),
             (
-                "-WRONGTYPE secret\r\n+OK\r\n",
+                "-ERR secret\r\n+OK\r\n",
                 Err(Error::AccessDenied(
                     "the server does not accept the credentials".to_owned(),
                 )),
@@ -903,23 +1067,26 @@ mod tests {
             (
                 "-ERR max number of clients secret\r\n+OK\r\n",
                 Err(Error::Unavailable(
-                    "the server takes no more clients".to_owned(),
+                    "the server takes no more clients (maxclients)".to_owned(),
                 )),
             ),
             (
                 "+OK\r\n-ERR DB index is out of range\r\n",
                 Err(Error::InvalidArgument(
-                    "option db (REDIS_DB) is 99, which the server does not have: \
-                     ERR DB index is out of range"
+                    "option db (REDIS_DB) is 99: the server does not have it".to_owned(),
+                )),
+            ),
+            (
+                "+OK\r\n-ERR SELECT is not allowed in cluster mode\r\n",
+                Err(Error::InvalidArgument(
+                    "option db (REDIS_DB) is 99: the server is a node of a Redis Cluster, which \
+                     has 0 alone"
                         .to_owned(),
                 )),
             ),
             (
                 "+OK\r\n-LOADING Redis is loading\r\n",
-                Err(Error::Server {
-                    code: "LOADING".to_owned(),
-                    message: "LOADING Redis is loading".to_owned(),
-                }),
+                Err(Error::from_reply("LOADING Redis is loading")),
             ),
         ] {
             let done = |replies: Replies<'_>| handshake_done(replies, &settings);
@@ -936,10 +1103,7 @@ mod tests {
                 "+OK\r\n",
                 Err(Error::Protocol("the reply to PING is not PONG".to_owned())),
             ),
-            (
-                "-NOAUTH x\r\n",
-                Err(Error::AccessDenied("NOAUTH x".to_owned())),
-            ),
+            ("-NOAUTH x\r\n", Err(Error::from_reply("NOAUTH x"))),
         ] {
             assert_eq!(read(1, answer, pong), expected);
         }
@@ -968,7 +1132,7 @@ mod tests {
                 sent(|commands| task.request(commands, &settings)),
                 format!("EVALSHA {APPEND_SHA1} {expected}")
             );
-            assert_eq!(task.effect(), Effect::WritesAgain);
+            assert_eq!(task.effect(), Effect::Appends);
 
             // A server that has not seen the script is given it, once.
             let unknown = received(1, b"-NOSCRIPT No matching script.\r\n");
@@ -1019,10 +1183,7 @@ mod tests {
         let settings = settings(Options::default());
         for (answer, expected) in [
             (":3\r\n", Ok(Answer::Done(Outcome::Length(3)))),
-            (
-                "-WRONGTYPE x\r\n",
-                Err(Error::WrongType("WRONGTYPE x".to_owned())),
-            ),
+            ("-WRONGTYPE x\r\n", Err(Error::from_reply("WRONGTYPE x"))),
             (
                 ":-1\r\n",
                 Err(Error::Protocol("a length is out of range".to_owned())),
@@ -1094,30 +1255,37 @@ mod tests {
         for (text, expected) in [
             (
                 "+OK\r\n+QUEUED\r\n-OOM x\r\n+QUEUED\r\n-EXECABORT y\r\n",
-                Error::Server {
-                    code: "OOM".to_owned(),
-                    message: "OOM x".to_owned(),
-                },
+                Error::from_reply("OOM x"),
             ),
             (
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n:1\r\n",
                 Error::Protocol("the reply to EXEC is too short".to_owned()),
             ),
             (
+                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n:-2\r\n:1\r\n-OOM x\r\n",
+                Error::OutcomeUnknown(
+                    "the messages are stored, but may be without their time to live: OOM: the \
+                     server has no memory left for writes (maxmemory)"
+                        .to_owned(),
+                ),
+            ),
+            (
                 "-NOPERM x\r\n:-2\r\n-NOPERM y\r\n:0\r\n-ERR EXEC without MULTI\r\n",
-                Error::AccessDenied("NOPERM x".to_owned()),
+                Error::from_reply("NOPERM x"),
             ),
             (
                 "-NOPERM x\r\n:-2\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n",
                 Error::OutcomeUnknown(
-                    "the messages may be without their time to live: NOPERM x".to_owned(),
+                    "the messages may be without their time to live: NOPERM: the user may not run a \
+                     command that was sent"
+                        .to_owned(),
                 ),
             ),
         ] {
             assert_eq!(answer(text).0, Err(expected));
         }
         // A key of another type is given back the expiry that it had.
-        let wrong_type = Error::WrongType("WRONGTYPE x".to_owned());
+        let wrong_type = Error::from_reply("WRONGTYPE x");
         for (ttl, expected) in [("-1", "PERSIST k\n"), ("1500", "PEXPIRE k 1500\n")] {
             let results = format!("{QUEUED}*3\r\n:{ttl}\r\n-WRONGTYPE x\r\n:1\r\n");
             let (answered, mut task) = answer(&results);
@@ -1131,7 +1299,8 @@ mod tests {
                     "-NOPERM no\r\n",
                     Err(Error::AccessDenied(
                         "the key holds something other than a list, and was given an expiry \
-                         that could not be taken back: NOPERM no"
+                         that could not be taken back: NOPERM: the user may not run a command that \
+                         was sent"
                             .to_owned(),
                     )),
                 ),
@@ -1153,7 +1322,7 @@ mod tests {
             (
                 Action::History(Some(2)),
                 Effect::Reads,
-                "MULTI\nLRANGE k -2 -1\nLLEN k\nTTL k\nEXEC\n",
+                &format!("EVAL {HISTORY} 1 k -2 -1\n"),
             ),
             (Action::Clear, Effect::WritesAgain, "LTRIM k 1 0\n"),
             (Action::Exists, Effect::Reads, "LLEN k\n"),
@@ -1208,9 +1377,7 @@ mod tests {
                 entries: window,
                 ..Window::default()
             };
-            let found = read(1, &list(entries), |replies| {
-                window.answer(replies.last().unwrap()).unwrap()
-            });
+            let found = read(1, &list(entries), |replies| window.answer(replies).unwrap());
             let found = match found {
                 Some((messages, _)) => Ok(messages.to_vec()),
                 None => Err(window.entries),
@@ -1231,35 +1398,33 @@ mod tests {
         let mut requests = Vec::new();
         loop {
             let request = sent(|commands| task.request(commands, &settings));
-            let words: Vec<_> = request.split_whitespace().collect();
+            let request = request.replace(HISTORY, "HISTORY");
             let count = request.lines().count();
-            let answered = read(count, &answer(&words), |replies| {
-                task.answer(replies, &settings)
-            });
+            let answers: String = request
+                .lines()
+                .map(|line| answer(&line.split(' ').collect::<Vec<_>>()))
+                .collect();
+            let answered = read(count, &answers, |replies| task.answer(replies, &settings));
             requests.push(request);
             assert_eq!(task.effect(), Effect::Reads);
             if answered != Ok(Answer::AskOn) {
                 return (requests, answered);
             }
-            assert!(requests.len() < 10, "{requests:?}");
+            assert!(requests.len() < 100, "{requests:?}");
             task.work_ahead();
         }
     }
 
     /// Redis' answer to LRANGE.
     fn range(entries: &[String], first: &str, last: &str) -> String {
-        let index = |index: &str| {
-            let index: isize = index.parse().unwrap();
-            match index {
-                ..0 => entries.len().saturating_add_signed(index),
-                _ => index as usize,
-            }
+        let index = |index: &str| match index.parse().unwrap() {
+            index @ ..0 => entries.len() as i64 + index,
+            index => index,
         };
-        let entries: Vec<_> = entries[index(first)..=index(last)]
-            .iter()
-            .map(String::as_str)
-            .collect();
-        list(&entries)
+        let first = index(first).max(0);
+        let last = index(last).min(entries.len() as i64 - 1);
+        let asked = (first..=last).map(|index| entries[index as usize].as_str());
+        list(&asked.collect::<Vec<_>>())
     }
 
     fn numbered(number: usize) -> String {
@@ -1349,8 +1514,8 @@ mod tests {
                 let mut reader = ReplyReader::new(1, u32::MAX);
                 assert_eq!(reader.push(bytes.as_bytes()), Ok(Progress::Complete));
                 let received = reader.finish().unwrap();
-                let reply = received.replies(0..1).unwrap().last().unwrap();
-                assert!(window.answer(reply).unwrap().is_none());
+                let replies = received.replies(0..1).unwrap();
+                assert!(window.answer(replies).unwrap().is_none());
                 entries = new;
             }
             assert_eq!(asked, expected);
@@ -1367,11 +1532,9 @@ mod tests {
             (Some(280), 301, 2),
         ] {
             let answer = |words: &[&str]| match words[0] {
-                "MULTI" => {
-                    let entries = range(&entries, words[3], words[4]);
-                    format!(
-                        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n{entries}:{total}\r\n:9\r\n"
-                    )
+                "EVAL" => {
+                    let entries = range(&entries, words[4], words[5]);
+                    format!("*3\r\n{entries}:{total}\r\n:9\r\n")
                 }
                 _ => range(&entries, words[2], words[3]),
             };
@@ -1379,7 +1542,7 @@ mod tests {
             let first = limit.unwrap_or(1280);
             assert_eq!(
                 requests[..2].concat(),
-                format!("MULTI\nLRANGE k -256 -1\nLLEN k\nTTL k\nEXEC\nLRANGE k -{first} -256\n")
+                format!("EVAL HISTORY 1 k -256 -1\nLRANGE k -{first} -256\n")
             );
             assert_eq!(requests.len(), count);
             let found = limit.map_or(300, |limit| limit.min(300)) as usize;
@@ -1434,22 +1597,32 @@ mod tests {
             ),
             (&[], None, (0, -2), (vec![], 0, None)),
         ] {
-            let answer = format!(
-                "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n{}:{total}\r\n:{ttl}\r\n",
-                list(entries)
-            );
             let (messages, skipped, ttl_seconds) = expected;
-            let settings = settings(Options::default());
-            let mut task = task(Action::History(limit), &settings);
-            assert_eq!(
-                read(5, &answer, |replies| task.answer(replies, &settings)),
-                Ok(Answer::Done(Outcome::History(History {
-                    messages: messages.into(),
-                    total,
-                    skipped,
-                    ttl_seconds
-                })))
-            );
+            let expected = Answer::Done(Outcome::History(History {
+                messages: messages.into(),
+                total,
+                skipped,
+                ttl_seconds,
+            }));
+            for (delivery, count, begin) in [
+                (Delivery::ExactlyOnce, 1, ""),
+                (
+                    Delivery::AtMostOnce,
+                    5,
+                    "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n",
+                ),
+            ] {
+                let settings = settings(Options {
+                    delivery: Some(delivery),
+                    ..Options::default()
+                });
+                let mut task = task(Action::History(limit), &settings);
+                let request = sent(|commands| task.request(commands, &settings));
+                assert_eq!(request.starts_with("MULTI\nLRANGE k "), count == 5);
+                let answer = format!("{begin}*3\r\n{}:{total}\r\n:{ttl}\r\n", list(entries));
+                let answered = read(count, &answer, |replies| task.answer(replies, &settings));
+                assert_eq!(answered.as_ref(), Ok(&expected));
+            }
         }
     }
 
@@ -1458,11 +1631,11 @@ mod tests {
         for (answer, expected) in [
             (
                 "-NOPERM multi\r\n*0\r\n:0\r\n:-2\r\n-ERR EXEC without MULTI\r\n",
-                Error::AccessDenied("NOPERM multi".to_owned()),
+                Error::from_reply("NOPERM multi"),
             ),
             (
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n-WRONGTYPE x\r\n-WRONGTYPE x\r\n:-1\r\n",
-                Error::WrongType("WRONGTYPE x".to_owned()),
+                Error::from_reply("WRONGTYPE x"),
             ),
             (
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*-1\r\n",
@@ -1470,13 +1643,132 @@ mod tests {
             ),
             (
                 "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n*0\r\n",
-                Error::Protocol("the reply to EXEC does not have three elements".to_owned()),
+                Error::Protocol("the reply to a history does not have three elements".to_owned()),
             ),
         ] {
-            let settings = settings(Options::default());
+            let settings = settings(Options {
+                delivery: Some(Delivery::AtMostOnce),
+                ..Options::default()
+            });
             let mut task = task(Action::History(None), &settings);
             let answered = read(5, answer, |replies| task.answer(replies, &settings));
             assert_eq!(answered, Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_history_in_a_transaction_that_is_refused_names_what_is_not() {
+        let settings = settings(Options {
+            delivery: Some(Delivery::AtMostOnce),
+            ..Options::default()
+        });
+        let mut task = task(Action::History(None), &settings);
+        let refused = "-OOM x\r\n*0\r\n:0\r\n:-2\r\n-ERR EXEC without MULTI\r\n";
+        let answered = read(5, refused, |replies| task.answer(replies, &settings));
+        let text = "OOM: the server has no memory left for writes (maxmemory); a transaction that \
+                    reads counts as one, get does not";
+        assert_eq!(answered.unwrap_err().text(), text);
+    }
+
+    /// As Redis, but that no reply may have more entries than these.
+    fn capped(entries: &[String], words: &[&str], most: usize) -> String {
+        let at = if words[0] == "EVAL" { 4 } else { 2 };
+        let reply = range(entries, words[at], words[at + 1]);
+        if reply.matches("$").count() > most {
+            return "-ERR max request size exceeded. Limit: 1 bytes, Actual: 2 bytes\r\n"
+                .to_owned();
+        }
+        match words[0] {
+            "EVAL" => format!("*3\r\n{reply}:{}\r\n:9\r\n", entries.len()),
+            _ => reply,
+        }
+    }
+
+    #[test]
+    fn where_replies_are_capped_smaller_pages_are_read_to_the_end() {
+        let mut entries: Vec<_> = (0..40).map(numbered).collect();
+        entries[38] = BAD.to_owned();
+        for (limit, most, expected) in [
+            (None, 16, 0..40),
+            (None, 1, 0..40),
+            (Some(20), 16, 19..40),
+            (Some(20), 1, 19..40),
+            (Some(300), 20, 0..40),
+        ] {
+            let expected = expected.filter(|number| *number != 38);
+            let expected: Vec<_> = expected.map(|n| message(&n.to_string())).collect();
+            let answer = |words: &[&str]| capped(&entries, words, most);
+            let (requests, answered) = pages(Action::Get(limit), answer);
+            let Ok(Answer::Done(Outcome::Messages(messages))) = answered else {
+                panic!("{limit:?} {most}: {answered:?} after {requests:?}");
+            };
+            assert_eq!(
+                messages.to_vec(),
+                expected,
+                "{limit:?} {most}: {requests:?}"
+            );
+            let (_, answered) = pages(Action::History(limit), answer);
+            let Ok(Answer::Done(Outcome::History(history))) = answered else {
+                panic!("{limit:?} {most}: {answered:?}");
+            };
+            assert_eq!(history.messages.to_vec(), expected, "{limit:?} {most}");
+            assert_eq!((history.total, history.skipped), (40, 1));
+        }
+        let answer = |words: &[&str]| capped(&entries, words, 16);
+        let (requests, _) = pages(Action::Get(None), answer);
+        assert_eq!(
+            requests.concat(),
+            "LRANGE k -256 -1\nLRANGE k -16 -1\nLRANGE k -32 -17\nLRANGE k -16 -16\n\
+             LRANGE k -48 -33\nLRANGE k -32 -32\n"
+        );
+        // One that is too large by itself.
+        let answer = |words: &[&str]| capped(&entries, words, 0);
+        let (_, answered) = pages(Action::Get(None), answer);
+        assert_eq!(answered, Err(Error::from_reply("ERR max request size")));
+    }
+
+    #[test]
+    fn a_capped_session_that_changes_is_read_from_its_end_again() {
+        let before: Vec<_> = (0..20).map(numbered).collect();
+        let after: Vec<_> = (0..21).map(numbered).collect();
+        let asked = std::cell::Cell::new(0);
+        let answer = |words: &[&str]| {
+            asked.set(asked.get() + 1);
+            let entries = if asked.get() < 4 { &before } else { &after };
+            capped(entries, words, 16)
+        };
+        let (requests, answered) = pages(Action::Get(None), answer);
+        assert_eq!(answered, found(0..21), "{requests:?}");
+
+        // A page that ends with an entry that is there twice follows no such entry.
+        let twins: Vec<_> = (0..40).map(|n| numbered(n / 24 * 24 + n % 3)).collect();
+        let answer = |words: &[&str]| capped(&twins, words, 16);
+        let (requests, answered) = pages(Action::Get(None), answer);
+        let Ok(Answer::Done(Outcome::Messages(messages))) = answered else {
+            panic!("{answered:?} after {requests:?}");
+        };
+        assert_eq!(messages.len(), 40);
+    }
+
+    #[test]
+    fn a_reply_that_is_cut_twice_at_one_place_is_asked_for_in_smaller_pages() {
+        let settings = settings(Options::default());
+        let mut task = task(Action::Get(None), &settings);
+        task.read_in_pages();
+        let request = |task: &Task| sent(|commands| task.request(commands, &settings));
+        for (bytes, expected) in [
+            (0, "LRANGE k -256 -1\n"),
+            (0, "LRANGE k -256 -1\n"),
+            (1000, "LRANGE k -256 -1\n"),
+            (900, "LRANGE k -256 -1\n"),
+            (900, "LRANGE k -16 -1\n"),
+            (900, "LRANGE k -16 -1\n"),
+            (900, "LRANGE k -1 -1\n"),
+            (900, "LRANGE k -1 -1\n"),
+            (900, "LRANGE k -1 -1\n"),
+        ] {
+            task.was_cut(bytes);
+            assert_eq!(request(&task), expected);
         }
     }
 
@@ -1488,7 +1780,7 @@ mod tests {
             (
                 Action::Clear,
                 "-WRONGTYPE x\r\n",
-                Err(Error::WrongType("WRONGTYPE x".to_owned())),
+                Err(Error::from_reply("WRONGTYPE x")),
             ),
             (
                 Action::Clear,

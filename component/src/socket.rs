@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 
 use crate::bindings;
+use crate::bindings::unsent;
 use crate::bindings::wasi::io::poll::Pollable;
 use crate::bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
 use crate::bindings::wasi::sockets::instance_network::instance_network;
@@ -53,13 +54,64 @@ pub fn resolve(host: &str, deadline: &Deadline) -> Result<Vec<IpAddr>, ConnectEr
     }
 }
 
-/// A connected socket. Dropping it closes it, whatever state it is in.
+/// A connection that is being made. Dropping it gives it up.
+pub struct Connecting {
+    // Fields are dropped in this order, and children must go before parents.
+    ready: Pollable,
+    socket: TcpSocket,
+}
+
+impl Connecting {
+    /// Begins to connect to an address.
+    pub fn start(address: IpAddr, port: u16) -> Result<Connecting, ConnectError> {
+        let (family, address) = to_wasi(address, port);
+        let socket = create_tcp_socket(family)?;
+        // Not every host has it, and it is no more than a way to notice earlier that a
+        // peer is gone.
+        let _ = socket
+            .set_keep_alive_enabled(true)
+            .and_then(|()| socket.set_keep_alive_idle_time(KEEP_ALIVE_IDLE))
+            .and_then(|()| socket.set_keep_alive_interval(KEEP_ALIVE_INTERVAL))
+            .and_then(|()| socket.set_keep_alive_count(KEEP_ALIVE_COUNT));
+        socket.start_connect(&instance_network(), address)?;
+        Ok(Connecting {
+            ready: socket.subscribe(),
+            socket,
+        })
+    }
+
+    /// What is ready when there is something to [finish](Connecting::finish).
+    pub fn ready(&self) -> &Pollable {
+        &self.ready
+    }
+
+    /// The connection if it is made, else what goes on.
+    pub fn finish(self) -> Result<Result<Socket, Connecting>, ConnectError> {
+        match self.socket.finish_connect() {
+            Ok((input, output)) => Ok(Ok(Socket {
+                handles: Some(Handles {
+                    readable: input.subscribe(),
+                    writable: output.subscribe(),
+                    input,
+                    output,
+                    _socket: self.socket,
+                }),
+            })),
+            Err(ErrorCode::WouldBlock) => Ok(Err(self)),
+            Err(code) => Err(code.into()),
+        }
+    }
+}
+
+/// A connected socket. Dropping it closes it, whatever state it is in; one with bytes
+/// that the peer does not take is closed when it has taken them.
 pub struct Socket {
     /// Taken by drop alone.
     handles: Option<Handles>,
 }
 
-struct Handles {
+/// What a connected socket consists of.
+pub struct Handles {
     // Fields are dropped in this order, and children must go before parents.
     readable: Pollable,
     writable: Pollable,
@@ -68,49 +120,33 @@ struct Handles {
     _socket: TcpSocket,
 }
 
+impl Handles {
+    /// Whether a write is under way. Dropping the stream blocks then until the peer takes
+    /// the bytes, which may be never.
+    fn is_writing(&self) -> bool {
+        matches!(self.output.check_write(), Ok(0))
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Dropping a stream with a write under way blocks until the peer takes the
-        // bytes, which may be never. Such a socket is left to the host, which
-        // closes it with the instance.
         if let Some(handles) = self.handles.take()
-            && matches!(handles.output.check_write(), Ok(0))
+            && handles.is_writing()
         {
-            core::mem::forget(handles);
+            unsent().push(handles);
         }
     }
 }
 
-impl Socket {
-    /// Connects to an address.
-    pub fn connect(
-        address: IpAddr,
-        port: u16,
-        deadline: &Deadline,
-    ) -> Result<Socket, ConnectError> {
-        let (family, address) = to_wasi(address, port);
-        let socket = create_tcp_socket(family)?;
-        socket.start_connect(&instance_network(), address)?;
-        let connected = socket.subscribe();
-        let (input, output) = loop {
-            match socket.finish_connect() {
-                Ok(streams) => break streams,
-                Err(ErrorCode::WouldBlock) => deadline.wait(&connected)?,
-                Err(code) => return Err(code.into()),
-            }
-        };
-        drop(connected);
-        Ok(Socket {
-            handles: Some(Handles {
-                readable: input.subscribe(),
-                writable: output.subscribe(),
-                input,
-                output,
-                _socket: socket,
-            }),
-        })
-    }
+/// Closes the sockets whose peers have taken everything in the meantime, or are gone;
+/// returns whether there is room for no more of the others.
+pub fn close_unsent() -> bool {
+    let mut unsent = unsent();
+    unsent.retain(Handles::is_writing);
+    unsent.len() >= MOST_UNSENT
+}
 
+impl Socket {
     /// Hands over to the host as many of the bytes as it takes at once, possibly
     /// none.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, Closed> {
@@ -225,3 +261,14 @@ pub fn authority(host: &str, port: u16) -> String {
         format!("{host}:{port}")
     }
 }
+
+/// Sockets with bytes that their peers do not take: when there are so many, no further
+/// connection is made.
+pub const MOST_UNSENT: usize = 8;
+
+/// Nanoseconds without a byte after which the peer is probed, and between two probes; and
+/// how many of them it may leave unanswered.
+const KEEP_ALIVE_IDLE: u64 = 60 * SECOND;
+const KEEP_ALIVE_INTERVAL: u64 = 10 * SECOND;
+const KEEP_ALIVE_COUNT: u32 = 3;
+const SECOND: u64 = 1_000_000_000;

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[allow(dead_code, reason = "the other target's half, and what the tests use")]
+#[allow(dead_code, reason = "the other targets' half, and what the tests use")]
 #[path = "../../component/tests/properties/invariants.rs"]
 mod invariants;
 

@@ -59,6 +59,8 @@ impl From<&Options> for types::Options {
                 Connect::WithFirstOperation => types::Connect::WithFirstOperation,
             }),
             operation_timeout: options.operation_timeout,
+            response_timeout: options.response_timeout,
+            max_idle: options.max_idle,
             max_messages: options.max_messages,
             max_message_bytes: options.max_message_bytes,
             max_reply_bytes: options.max_reply_bytes,

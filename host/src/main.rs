@@ -241,6 +241,8 @@ async fn open(options: OptionArgs) -> Result<SessionMemory, Failure> {
         connect_timeout: options.connect_timeout,
         connect: None,
         operation_timeout: options.operation_timeout,
+        response_timeout: None,
+        max_idle: None,
         max_messages: options.max_messages,
         max_message_bytes: options.max_message_bytes,
         max_reply_bytes: options.max_reply_bytes,

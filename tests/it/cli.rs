@@ -174,7 +174,7 @@ fn errors_go_to_standard_error_and_exit_with_1() {
         ),
         (
             &["get", "foreign"],
-            "error: wrong-type: get \"foreign\": WRONGTYPE ",
+            "error: wrong-type: get \"foreign\": WRONGTYPE: ",
         ),
         (
             &["add", "s", "user", "x", "--metadata", "[]"],

@@ -151,7 +151,8 @@ async fn only_allowed_servers_are_reached() {
             text,
             format!(
                 "connect to \"127.0.0.1:{port}\": 127.0.0.1:{port}: \
-                 the host does not allow this address"
+                 the host does not allow this address, or no TCP at all; it may also have a \
+                 loopback of its own"
             )
         );
     }
@@ -160,7 +161,8 @@ async fn only_allowed_servers_are_reached() {
     assert_eq!(
         text,
         format!(
-            "connect to \"localhost:{port}\": \"localhost\": the host does not allow this address"
+            "connect to \"localhost:{port}\": \"localhost\": the host does not allow this name to \
+             be looked up"
         )
     );
     for host in ["127.0.0.1", "localhost"] {

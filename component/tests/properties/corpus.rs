@@ -22,8 +22,20 @@ fn seeds_of_element() {
         .for_each(|seed| invariants::element(seed));
 }
 
+#[test]
+fn seeds_of_error_reply() {
+    seeds("error_reply")
+        .iter()
+        .for_each(|seed| error_reply(seed));
+}
+
 proptest! {
     #![proptest_config(cases())]
+
+    #[test]
+    fn near_seeds_of_error_reply(text in mutated(select(seeds("error_reply")))) {
+        error_reply(&text);
+    }
 
     #[test]
     fn near_seeds_of_reply(wire in mutated(select(seeds("reply")))) {
@@ -35,6 +47,13 @@ proptest! {
         invariants::element(&element);
     }
 }
+
+fn error_reply(text: &[u8]) {
+    invariants::error_reply(&String::from_utf8_lossy(text), SECRET);
+}
+
+/// That of the fuzz target.
+const SECRET: &str = "q8Zr0vK3xW5yT1uB";
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

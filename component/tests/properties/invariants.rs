@@ -4,10 +4,16 @@
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use session_memory::error::Error;
+use session_memory::command::Commands;
+use session_memory::error::{Error, is_refusal};
+use session_memory::ids::{Endings, Ids};
 use session_memory::message::{Message, NewMessage, Role};
 use session_memory::messages::{Newest, Text};
-use session_memory::reply::{Progress, Reply, ReplyReader};
+use session_memory::operation::{Action, Operation};
+use session_memory::options::{Delivery, Options, Settings};
+use session_memory::pipeline::{End, Exchange, Pipeline};
+use session_memory::reply::{Progress, Received, Reply, ReplyReader};
+use session_memory::session::{self, Stamp};
 
 /// Bytes on the wire, read as the replies to one, two and three commands: the same
 /// comes of them in whatever pieces they arrive, and it is what [`resp2`] makes of
@@ -71,6 +77,89 @@ pub fn element(element: &[u8]) {
             metadata.filter(|text| text.starts_with('{'))
         );
     }
+}
+
+/// An error reply, in which `SECRET` stands for something that was sent, as the answer to
+/// each operation and to the handshake: nothing of what was sent is shown, be it the
+/// password, the key, the content or the metadata. It is an error; and one after which an
+/// operation is "not applied" only if it is known to come before execution.
+pub fn error_reply(reply: &str, secret: &str) {
+    let line = reply.replace(['\r', '\n'], " ").replace("SECRET", secret);
+    let text = |text: String| text.chars().take(60_000).collect::<String>();
+    let line = text(line);
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
+        let given = Options {
+            delivery: Some(delivery),
+            username: Some("u".to_owned()),
+            password: Some(secret.to_owned().into()),
+            key_prefix: Some(secret.to_owned()),
+            ..Options::default()
+        };
+        let settings = Settings::resolve(given, &[]).unwrap();
+        let shown = |shown: &str| {
+            assert!(!shown.contains(secret), "{shown} shows {secret}");
+        };
+        shown(&format!("{settings:?}").replace(&format!("key_prefix: {secret:?}"), ""));
+        let wire = format!("-{line}\r\n");
+        let mut handshake = Commands::default();
+        session::handshake(&mut handshake, &settings);
+        let answers = received(&wire.repeat(handshake.count()), handshake.count());
+        let all = answers.replies(0..handshake.count()).unwrap();
+        let error = session::handshake_done(all, &settings).unwrap_err();
+        shown(&format!("{error} {error:?}"));
+
+        let new = || NewMessage {
+            role: Role::User,
+            content: secret.to_owned(),
+            metadata: Some(format!(
+                "{{\"note\":{}}}",
+                serde_json::to_string(secret).unwrap()
+            )),
+        };
+        for action in [
+            Action::Add(new()),
+            Action::AddAll(vec![new(), new()]),
+            Action::Get(None),
+            Action::History(Some(2)),
+            Action::Clear,
+            Action::Exists,
+            Action::Count,
+        ] {
+            let writes = action.writes();
+            let session_id = "s".to_owned();
+            let operations = vec![Operation { session_id, action }];
+            let stamp = Stamp {
+                timestamp: "t",
+                id: || Ids::new().next(|| 0),
+                endings: &Endings::new(),
+            };
+            let mut pipeline = Pipeline::new(operations, &settings, stamp);
+            let mut commands = Commands::default();
+            pipeline.request(&mut commands);
+            // Nothing but the last reply is an error, as where a proxy speaks.
+            let count = commands.count();
+            let wire = "+OK\r\n".repeat(count - 1) + &wire;
+            pipeline.settle(&Exchange {
+                received: received(&wire, count),
+                partial: 0,
+                written: commands.bytes().len(),
+                end: End::Complete,
+            });
+            let results: Vec<_> = pipeline.results().collect();
+            let [Err(error)] = &results[..] else {
+                panic!("{results:?}");
+            };
+            shown(&format!("{error} {error:?}"));
+            let is_unknown = matches!(error, Error::OutcomeUnknown(_));
+            assert_eq!(is_unknown, writes && !is_refusal(&line), "{error:?}");
+        }
+    }
+}
+
+fn received(wire: &str, replies: usize) -> Received {
+    let mut reader = ReplyReader::new(replies, u32::MAX);
+    assert_eq!(reader.push(wire.as_bytes()), Ok(Progress::Complete));
+    reader.finish().unwrap()
 }
 
 /// What comes of bytes.

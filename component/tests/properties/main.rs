@@ -5,6 +5,7 @@
 
 mod corpus;
 mod element;
+mod error_reply;
 mod heap;
 mod invariants;
 mod reply;
