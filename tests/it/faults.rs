@@ -11,9 +11,9 @@ use session_memory_host::{Delivery, Error, NewMessage, Options, Outcome, Role, S
 use session_memory_tests::proxy::{Action, Direction, Fault, Proxy, framing};
 use session_memory_tests::{Client, Server, builder, contents_with_ttl, refusal, server};
 
-const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
+pub(crate) const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
 
-const OPERATIONS: [Operation; 8] = [
+pub(crate) const OPERATIONS: [Operation; 8] = [
     Operation::Add,
     Operation::AddAll,
     Operation::Turn,
@@ -25,7 +25,7 @@ const OPERATIONS: [Operation; 8] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
+pub(crate) enum Operation {
     Add,
     AddAll,
     /// A pipeline that adds a message and gets the last ones.
@@ -39,7 +39,7 @@ enum Operation {
 
 impl Operation {
     /// What the session holds before it.
-    fn before(self) -> &'static [&'static str] {
+    pub(crate) fn before(self) -> &'static [&'static str] {
         match self {
             Operation::Add | Operation::AddAll | Operation::Turn => &[],
             _ => &["one", "two"],
@@ -47,7 +47,7 @@ impl Operation {
     }
 
     /// What the session holds when it has been applied.
-    fn after(self) -> &'static [&'static str] {
+    pub(crate) fn after(self) -> &'static [&'static str] {
         match self {
             Operation::Add | Operation::Turn => &["new"],
             Operation::AddAll => &["first", "second", "third"],
@@ -56,11 +56,11 @@ impl Operation {
         }
     }
 
-    fn appends(self) -> bool {
+    pub(crate) fn appends(self) -> bool {
         matches!(self, Operation::Add | Operation::AddAll | Operation::Turn)
     }
 
-    fn writes(self) -> bool {
+    pub(crate) fn writes(self) -> bool {
         self.appends() || self == Operation::Clear
     }
 
@@ -74,7 +74,7 @@ impl Operation {
     }
 
     /// Runs it. Answers whether it was answered as it should be.
-    async fn run(self, memory: &SessionMemory, session: &str) -> Result<bool, Error> {
+    pub(crate) async fn run(self, memory: &SessionMemory, session: &str) -> Result<bool, Error> {
         Ok(match self {
             Operation::Add => memory.add(session, Role::User, "new", None).await? == 1,
             Operation::AddAll => {
@@ -132,22 +132,26 @@ fn operation(session: &str, action: host::Action) -> host::Operation {
 }
 
 /// A memory whose way to the server can be broken.
-struct Bench {
-    proxy: Proxy,
-    memory: SessionMemory,
+pub(crate) struct Bench {
+    pub(crate) proxy: Proxy,
+    pub(crate) memory: SessionMemory,
     redis: Client,
     name: String,
     sessions: usize,
 }
 
 impl Bench {
-    async fn new(server: &Server, delivery: Delivery, operation_timeout: u32) -> Bench {
-        let proxy = Proxy::start(server.address());
+    pub(crate) async fn new(server: &Server, delivery: Delivery, operation_timeout: u32) -> Bench {
         let options = Options {
             delivery: Some(delivery),
             operation_timeout: Some(operation_timeout),
             ..Options::default()
         };
+        Bench::with(server, options).await
+    }
+
+    pub(crate) async fn with(server: &Server, options: Options) -> Bench {
+        let proxy = Proxy::start(server.address());
         let memory = builder(proxy.port(), options).open().await.unwrap();
         // The server knows the script from here on.
         memory.add("known", Role::User, "x", None).await.unwrap();
@@ -164,7 +168,7 @@ impl Bench {
 
     /// A new session that holds what the operation expects there. All have names of
     /// one length.
-    fn session(&mut self, operation: Operation) -> String {
+    pub(crate) fn session(&mut self, operation: Operation) -> String {
         self.sessions += 1;
         let session = format!("{} {:06}", self.name, self.sessions);
         let key = format!("session:{session}");
@@ -177,7 +181,7 @@ impl Bench {
     }
 
     /// What lies on the server, which must have a time to live.
-    fn stored(&mut self, session: &str) -> Vec<String> {
+    pub(crate) fn stored(&mut self, session: &str) -> Vec<String> {
         contents_with_ttl(&mut self.redis, session, "under a fault")
     }
 
@@ -250,24 +254,24 @@ impl Bench {
 }
 
 #[derive(Debug, Default)]
-struct Figures {
-    faults: usize,
-    acknowledged: usize,
-    unknown: usize,
-    refused: usize,
-    lost: usize,
-    duplicated: usize,
+pub(crate) struct Figures {
+    pub(crate) faults: usize,
+    pub(crate) acknowledged: usize,
+    pub(crate) unknown: usize,
+    pub(crate) refused: usize,
+    pub(crate) lost: usize,
+    pub(crate) duplicated: usize,
 }
 
 impl Figures {
     /// Counts a message that is there more than once.
-    fn counts(&mut self, stored: &[String]) -> bool {
+    pub(crate) fn counts(&mut self, stored: &[String]) -> bool {
         let twice = (1..stored.len()).any(|n| stored[..n].contains(&stored[n]));
         self.duplicated += usize::from(twice);
         twice
     }
 
-    fn add(&mut self, other: &Figures) {
+    pub(crate) fn add(&mut self, other: &Figures) {
         self.faults += other.faults;
         self.acknowledged += other.acknowledged;
         self.unknown += other.unknown;
@@ -276,7 +280,7 @@ impl Figures {
         self.duplicated += other.duplicated;
     }
 
-    fn report(&self, what: &str) {
+    pub(crate) fn report(&self, what: &str) {
         println!(
             "{what}: {} tried; operations acknowledged {}, unknown {}, refused {}; \
              lost {}, duplicated {}",

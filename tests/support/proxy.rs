@@ -46,6 +46,9 @@ pub enum Action {
     Trickle(Duration),
     /// The bits that are set here are flipped in the byte.
     Garble(u8),
+    /// The rest of the replies, which begins here, is answered by the proxy itself, each
+    /// one with this line. The server has executed the request.
+    Answer(&'static str),
 }
 
 /// Something to go wrong.
@@ -79,7 +82,7 @@ pub struct Exchange {
 
 /// A running proxy. Connections and threads end when it is dropped.
 pub struct Proxy {
-    port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -102,7 +105,16 @@ impl Proxy {
     /// Starts a proxy for a server, which breaks nothing yet.
     pub fn start(server: SocketAddr) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Proxy::listening(listener, server)
+    }
+
+    /// As [`Proxy::start`], at this address.
+    pub fn start_at(address: SocketAddr, server: SocketAddr) -> Proxy {
+        Proxy::listening(TcpListener::bind(address).unwrap(), server)
+    }
+
+    fn listening(listener: TcpListener, server: SocketAddr) -> Proxy {
+        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server: Mutex::new(server),
             plan: Mutex::new(Box::new(|_| None)),
@@ -118,15 +130,15 @@ impl Proxy {
             move || accept(&listener, &shared)
         });
         Proxy {
-            port,
+            address,
             shared,
             acceptor: Some(acceptor),
         }
     }
 
-    /// The port of 127.0.0.1 that it listens on.
+    /// The port that it listens on; of 127.0.0.1, unless it was given an address.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Asks `plan` at the beginning of every exchange what is to go wrong in it.
@@ -198,7 +210,7 @@ impl Drop for Proxy {
         self.shared.ended.store(true, SeqCst);
         self.close_all();
         // So that the acceptor looks up.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
@@ -216,6 +228,17 @@ pub fn framing(replies: &[u8]) -> Vec<usize> {
     (0..at)
         .filter(|offset| !contents.iter().any(|content| content.contains(offset)))
         .collect()
+}
+
+/// Where each of these replies begins.
+pub fn beginnings(replies: &[u8]) -> Vec<usize> {
+    let mut beginnings = Vec::new();
+    let mut at = 0;
+    while let Some(end) = frame(replies, at, &mut Vec::new()) {
+        beginnings.push(at);
+        at = end;
+    }
+    beginnings
 }
 
 fn accept(listener: &TcpListener, shared: &Shared) {
@@ -302,6 +325,10 @@ fn carry_replies(
             continue;
         }
         let broken = line.reply(bytes, shared);
+        let missing = match broken {
+            Some((at, Action::Answer(_))) => line.unanswered(bytes.len() - at),
+            _ => 0,
+        };
         drop(line);
         let passed = match broken {
             None => component.write_all(bytes),
@@ -310,6 +337,11 @@ fn carry_replies(
                 rest = bytes[..at].to_vec();
                 let _ = server.shutdown(Shutdown::Write);
                 Ok(())
+            }
+            Some((at, Action::Answer(answer))) => {
+                component.write_all(&bytes[..at]).and_then(|()| {
+                    component.write_all(format!("-{answer}\r\n").repeat(missing).as_bytes())
+                })
             }
             Some((at, action)) => pass(component, bytes, at, action),
         };
@@ -419,6 +451,14 @@ impl Line {
         self.broken(Direction::Reply, begin, bytes.len(), shared)
     }
 
+    /// How many commands have no reply before the last so many bytes.
+    fn unanswered(&self, withheld: usize) -> usize {
+        let passed = self.exchange.reply.len() - withheld;
+        let commands = frames(&self.exchange.request);
+        let replies = frames(&self.exchange.reply[..passed]);
+        commands.unwrap_or(0) - replies.expect("it begins where a reply does")
+    }
+
     fn settle(&mut self, shared: &Shared) {
         if mem::take(&mut self.unsettled) {
             shared.unsettled.fetch_sub(1, SeqCst);
@@ -453,8 +493,10 @@ impl Line {
             self.unsettled = true;
             shared.unsettled.fetch_add(1, SeqCst);
         }
-        if matches!(fault.action, Action::Swallow | Action::Trickle(_)) {
-            self.lasting = Some((direction, fault.action));
+        match fault.action {
+            Action::Swallow | Action::Trickle(_) => self.lasting = Some((direction, fault.action)),
+            Action::Answer(_) => self.lasting = Some((direction, Action::Swallow)),
+            _ => {}
         }
         shared.carried_out.fetch_add(1, SeqCst);
         Some((at, fault.action))
