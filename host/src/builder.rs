@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::env::VarError;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::engine;
 use crate::error::{Error, Failure};
 use crate::instance::{GRACE, Template};
 use crate::memory::SessionMemory;
-use crate::network::NetworkPolicy;
+use crate::network::{NetworkPolicy, PinnedNames};
 use crate::pool::{Limits, Pool};
 use crate::store::Grants;
 
@@ -24,6 +25,7 @@ pub struct Builder {
     options: Options,
     environment: Option<Vec<(String, String)>>,
     network: Option<NetworkPolicy>,
+    pinned: PinnedNames,
     max_memory: usize,
     limits: Limits,
     preallocated: Option<u32>,
@@ -53,6 +55,7 @@ impl fmt::Debug for Builder {
             .field("component", &self.component)
             .field("options", &self.options)
             .field("network", &self.network)
+            .field("pinned", &self.pinned)
             .field("max_memory", &self.max_memory)
             .field("limits", &self.limits)
             .field("preallocated", &self.preallocated)
@@ -68,6 +71,7 @@ impl Default for Builder {
             options: Options::default(),
             environment: None,
             network: None,
+            pinned: PinnedNames::default(),
             max_memory: 1 << 30,
             limits: Limits {
                 instances: 2,
@@ -100,6 +104,48 @@ impl Builder {
     #[must_use]
     pub fn network(mut self, policy: NetworkPolicy) -> Builder {
         self.network = Some(policy);
+        self
+    }
+
+    /// Gives a name these addresses, to be tried in this order, like curl's
+    /// `--resolve`: the name is not looked up in the DNS. Default: every name is
+    /// looked up. The last call for a name counts, and an empty list has the name
+    /// looked up again.
+    ///
+    /// `name` is spelled as in [`Options::host`] or [`Builder::network`]. Those still
+    /// decide what may be reached: a name that is not one of theirs stays denied, and
+    /// so do other ports. An IP address is never looked up, so setting others for it
+    /// has no effect.
+    ///
+    /// [`SessionMemory::resolve`] and [`SessionMemoryPre::resolve`] change it later.
+    ///
+    /// ```
+    /// use session_memory_host::{Connect, Options, SessionMemory};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), session_memory_host::Error> {
+    /// let options = Options {
+    ///     host: Some("redis.internal".to_owned()),
+    ///     connect: Some(Connect::AtFirstOperation),
+    ///     ..Options::default()
+    /// };
+    /// let memory = SessionMemory::builder()
+    ///     .options(options)
+    ///     .resolve("redis.internal", ["192.0.2.1".parse().unwrap()])
+    ///     .open()
+    ///     .await?;
+    /// // The server has moved: new connections go to the new address.
+    /// memory.resolve("redis.internal", ["192.0.2.2".parse().unwrap()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn resolve(
+        self,
+        name: impl Into<String>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Builder {
+        self.pinned.set(name.into(), addresses);
         self
     }
 
@@ -217,6 +263,7 @@ impl Builder {
             grants: Grants {
                 environment,
                 network: Arc::new(network),
+                pinned: self.pinned,
                 max_memory: self.max_memory,
                 // Its bytes, and the records around them.
                 max_result: (settings.max_reply_bytes as usize)
@@ -278,6 +325,12 @@ impl SessionMemoryPre {
         Ok(SessionMemory {
             pool: Pool::new(template, self.limits, first),
         })
+    }
+
+    /// Sets the addresses of a name, as [`SessionMemory::resolve`] does: for all
+    /// memories opened from this one, before or after.
+    pub fn resolve(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.template.grants.pinned.set(name.into(), addresses);
     }
 }
 

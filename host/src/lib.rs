@@ -54,7 +54,8 @@
 //! What the component may do is settled when a [`SessionMemory`] is built:
 //!
 //! - TCP connections to the configured host and port, or to what
-//!   [`Builder::network`] allows; a name is looked up only if it is one of those;
+//!   [`Builder::network`] allows; a name is looked up only if it is one of those, and
+//!   not in the DNS if [`Builder::resolve`] gives its addresses;
 //! - the clocks, random numbers, and the environment variables of the options; no files, no
 //!   standard streams, no arguments;
 //! - for each instance, memory up to [`Builder::max_memory`] bytes, and 200 handles at

@@ -1,6 +1,7 @@
 //! The operations of a memory.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use session_memory::error::Error as MemoryError;
@@ -51,6 +52,18 @@ impl SessionMemory {
     /// What is to be opened, to be told step by step.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Gives a name these addresses, to be tried in this order, as
+    /// [`Builder::resolve`] does; an empty list has the name looked up again.
+    ///
+    /// It holds at once, for every later lookup of every memory that was opened from
+    /// the same [`Builder`] or [`SessionMemoryPre`](crate::SessionMemoryPre), this one
+    /// and its clones included. A lookup is made for each new connection. Connections
+    /// that are open stay open, and are used as long as they last.
+    pub fn resolve(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
+        let pinned = &self.pool.template.grants.pinned;
+        pinned.set(name.into(), addresses);
     }
 
     /// Appends a message to a session and applies the session's time to live, as

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::vec;
 
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -44,24 +45,80 @@ impl NetworkPolicy {
     }
 }
 
+/// Names whose addresses are given, so that nobody looks them up. Clones share
+/// them: a change holds for all instances.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PinnedNames(Arc<RwLock<HashMap<String, Vec<IpAddr>>>>);
+
+impl PinnedNames {
+    /// Sets the addresses of a name. Without any, the name is looked up again.
+    pub(crate) fn set(&self, name: String, addresses: impl IntoIterator<Item = IpAddr>) {
+        // Canonical, as those that a lookup finds.
+        let addresses = addresses.into_iter().map(|address| address.to_canonical());
+        // Collected before the lock is taken, since the iterator is the caller's code.
+        let addresses: Vec<IpAddr> = addresses.collect();
+        let mut pinned = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.is_empty() {
+            pinned.remove(&name);
+        } else {
+            pinned.insert(name, addresses);
+        }
+    }
+
+    /// The addresses of a name, at least one; none if the name is looked up.
+    fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let pinned = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pinned.get(name).cloned()
+    }
+}
+
 /// A policy at work for one instance: it knows what names were found to be.
 #[derive(Clone)]
 pub(crate) struct Gate {
     policy: Arc<NetworkPolicy>,
+    pinned: PinnedNames,
     lookups: Arc<Mutex<Lookups>>,
 }
 
 #[derive(Default)]
 struct Lookups {
-    /// The name that each open lookup is for.
-    open: HashMap<u32, String>,
+    /// By the handle's number.
+    open: HashMap<u32, Lookup>,
     found: Vec<(String, IpAddr)>,
 }
 
+/// A lookup under way.
+struct Lookup {
+    name: String,
+    /// The addresses still to be told, if the name is pinned.
+    pinned: Option<vec::IntoIter<IpAddr>>,
+}
+
+impl Lookups {
+    /// The next address of a lookup of a pinned name; none if the name is not
+    /// pinned.
+    fn next_pinned(&mut self, lookup: u32) -> Option<Option<IpAddr>> {
+        let addresses = self.open.get_mut(&lookup)?.pinned.as_mut()?;
+        Some(addresses.next())
+    }
+
+    /// Remembers an address that a lookup has led to.
+    fn remember(&mut self, lookup: u32, address: IpAddr) {
+        let Some(lookup) = self.open.get(&lookup) else {
+            return;
+        };
+        let found = (lookup.name.clone(), address);
+        if !self.found.contains(&found) {
+            self.found.push(found);
+        }
+    }
+}
+
 impl Gate {
-    pub(crate) fn new(policy: Arc<NetworkPolicy>) -> Gate {
+    pub(crate) fn new(policy: Arc<NetworkPolicy>, pinned: PinnedNames) -> Gate {
         Gate {
             policy,
+            pinned,
             lookups: Arc::default(),
         }
     }
@@ -135,9 +192,18 @@ impl Host for NameLookup<'_> {
         if !self.gate.may_look_up(&name) {
             return Err(ErrorCode::AccessDenied.into());
         }
-        let lookup = self.sockets.resolve_addresses(network, name.clone())?;
-        self.gate.lookups().open.insert(lookup.rep(), name);
-        Ok(lookup)
+        let pinned = self.gate.pinned.addresses(&name);
+        // The runtime alone can make the handle. That of an IP address is ready at
+        // once, and nothing is looked up for it.
+        let looked_up = match pinned.as_deref() {
+            Some([first, ..]) => first.to_string(),
+            _ => name.clone(),
+        };
+        let handle = self.sockets.resolve_addresses(network, looked_up)?;
+        let pinned = pinned.map(Vec::into_iter);
+        let lookup = Lookup { name, pinned };
+        self.gate.lookups().open.insert(handle.rep(), lookup);
+        Ok(handle)
     }
 }
 
@@ -147,19 +213,13 @@ impl HostResolveAddressStream for NameLookup<'_> {
         lookup: Resource<ResolveAddressStream>,
     ) -> SocketResult<Option<IpAddress>> {
         let rep = lookup.rep();
-        let address = self.sockets.resolve_next_address(lookup)?;
+        let pinned = self.gate.lookups().next_pinned(rep);
+        let address = match pinned {
+            Some(address) => address.map(IpAddress::from),
+            None => self.sockets.resolve_next_address(lookup)?,
+        };
         if let Some(address) = address {
-            let mut lookups = self.gate.lookups();
-            let found = lookups
-                .open
-                .get(&rep)
-                .cloned()
-                .map(|name| (name, ip(address)));
-            if let Some(found) = found
-                && !lookups.found.contains(&found)
-            {
-                lookups.found.push(found);
-            }
+            self.gate.lookups().remember(rep, ip(address));
         }
         Ok(address)
     }
@@ -209,7 +269,11 @@ mod tests {
     use super::*;
 
     fn gate(policy: NetworkPolicy) -> Gate {
-        Gate::new(Arc::new(policy))
+        Gate::new(Arc::new(policy), PinnedNames::default())
+    }
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
@@ -269,5 +333,67 @@ mod tests {
         assert!(gate.may_look_up("redis"));
         assert!(!gate.may_look_up("redis.example"));
         assert!(!gate.may_look_up("localhost"));
+    }
+
+    #[test]
+    fn a_pinned_name_has_the_addresses_that_were_set_last() {
+        let pinned = PinnedNames::default();
+        let shared = pinned.clone();
+        let set = |name: &str, texts: &[&str]| pinned.set(name.to_owned(), ips(texts));
+        assert_eq!(shared.addresses("redis"), None);
+        set("redis", &["192.0.2.2", "::1", "::ffff:192.0.2.1"]);
+        set("other", &["192.0.2.3"]);
+        assert_eq!(
+            shared.addresses("redis"),
+            Some(ips(&["192.0.2.2", "::1", "192.0.2.1"]))
+        );
+        assert_eq!(shared.addresses("Redis"), None);
+        set("redis", &["192.0.2.4"]);
+        assert_eq!(shared.addresses("redis"), Some(ips(&["192.0.2.4"])));
+        set("redis", &[]);
+        assert_eq!(shared.addresses("redis"), None);
+        assert_eq!(shared.addresses("other"), Some(ips(&["192.0.2.3"])));
+    }
+
+    #[test]
+    fn a_lookup_of_a_pinned_name_tells_its_addresses_in_order() {
+        let mut lookups = Lookups::default();
+        let lookup = |name: &str, pinned: Option<Vec<IpAddr>>| Lookup {
+            name: name.to_owned(),
+            pinned: pinned.map(Vec::into_iter),
+        };
+        let addresses = ips(&["192.0.2.2", "192.0.2.1"]);
+        lookups
+            .open
+            .insert(7, lookup("pinned", Some(addresses.clone())));
+        lookups.open.insert(8, lookup("looked up", None));
+        assert_eq!(lookups.next_pinned(7), Some(Some(addresses[0])));
+        assert_eq!(lookups.next_pinned(8), None);
+        assert_eq!(lookups.next_pinned(9), None);
+        assert_eq!(lookups.next_pinned(7), Some(Some(addresses[1])));
+        assert_eq!(lookups.next_pinned(7), Some(None));
+    }
+
+    #[test]
+    fn pinning_a_name_allows_no_more_than_a_lookup_does() {
+        let gate = gate(NetworkPolicy::deny_all().allow("redis", 6379));
+        let address: SocketAddr = "192.0.2.7:6379".parse().unwrap();
+        for name in ["redis", "other"] {
+            gate.pinned.set(name.to_owned(), [address.ip()]);
+        }
+        assert!(!gate.may_look_up("other"));
+        // Only what a lookup has led to is reached, at the port of the policy.
+        assert!(!gate.may_connect(address));
+        let lookup = Lookup {
+            name: "redis".to_owned(),
+            pinned: None,
+        };
+        gate.lookups().open.insert(7, lookup);
+        for _ in 0..2 {
+            gate.lookups().remember(7, address.ip());
+        }
+        assert_eq!(gate.lookups().found.len(), 1);
+        assert!(gate.may_connect(address));
+        assert!(!gate.may_connect(SocketAddr::new(address.ip(), 6380)));
     }
 }

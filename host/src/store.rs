@@ -12,12 +12,13 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::network::{Gate, HasNameLookup, NameLookup, NetworkPolicy};
+use crate::network::{Gate, HasNameLookup, NameLookup, NetworkPolicy, PinnedNames};
 
 /// What instances are given.
 pub(crate) struct Grants {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) network: Arc<NetworkPolicy>,
+    pub(crate) pinned: PinnedNames,
     /// Bytes.
     pub(crate) max_memory: usize,
     /// Bytes that the component may hand over in one call.
@@ -95,7 +96,7 @@ impl WasiView for State {
 
 /// Makes a store for one instance.
 pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
-    let gate = Gate::new(Arc::clone(&grants.network));
+    let gate = Gate::new(Arc::clone(&grants.network), grants.pinned.clone());
     let mut wasi = WasiCtx::builder();
     wasi.envs(&grants.environment);
     wasi.max_random_size(MAX_RANDOM);
@@ -193,6 +194,7 @@ mod tests {
         let grants = Grants {
             environment: Vec::new(),
             network: Arc::default(),
+            pinned: PinnedNames::default(),
             max_memory: 64 * 1024,
             max_result: 0,
         };

@@ -16,6 +16,7 @@ mod model;
 mod pages;
 mod pipeline;
 mod proxies;
+mod resolve;
 mod sandbox;
 mod secrets;
 mod server_faults;

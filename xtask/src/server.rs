@@ -31,7 +31,7 @@ pub fn program() -> Option<PathBuf> {
 /// A running server.
 pub struct Server {
     process: Child,
-    port: u16,
+    address: SocketAddr,
     folder: TempDir,
     arguments: Vec<String>,
 }
@@ -44,38 +44,44 @@ impl Server {
     ///
     /// When there is no server program or it does not answer within 20 seconds.
     pub fn start(arguments: &[&str]) -> io::Result<Server> {
-        let folder = tempfile::Builder::new()
-            .prefix("session-memory-")
-            .tempdir()?;
-        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         // Between finding a free port and the server's taking it, another may.
         let mut last = None;
         for _ in 0..5 {
-            let port = free_port()?;
-            match launch(port, folder.path(), &arguments) {
-                Ok(process) => {
-                    return Ok(Server {
-                        process,
-                        port,
-                        folder,
-                        arguments,
-                    });
-                }
+            match Server::start_at((Ipv4Addr::LOCALHOST, free_port()?).into(), arguments) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = Some(error),
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
         Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+    /// As [`Server::start`], at an address of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`], and [`io::ErrorKind::AddrInUse`].
+    pub fn start_at(address: SocketAddr, arguments: &[&str]) -> io::Result<Server> {
+        let folder = tempfile::Builder::new()
+            .prefix("session-memory-")
+            .tempdir()?;
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let process = launch(address, folder.path(), &arguments)?;
+        Ok(Server {
+            process,
+            address,
+            folder,
+            arguments,
+        })
     }
 
-    /// A port of 127.0.0.1.
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port of [`Server::address`].
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Its process id.
@@ -103,13 +109,13 @@ impl Server {
         Ok(())
     }
 
-    /// Starts it again after [`Server::kill`], on the same port and files.
+    /// Starts it again after [`Server::kill`], on the same address and files.
     ///
     /// # Errors
     ///
     /// As [`Server::start`].
     pub fn restart(&mut self) -> io::Result<()> {
-        self.process = launch(self.port, self.folder.path(), &self.arguments)?;
+        self.process = launch(self.address, self.folder.path(), &self.arguments)?;
         Ok(())
     }
 }
@@ -132,15 +138,15 @@ pub fn free_port() -> io::Result<u16> {
         .port())
 }
 
-fn launch(port: u16, folder: &Path, arguments: &[String]) -> io::Result<Child> {
+fn launch(address: SocketAddr, folder: &Path, arguments: &[String]) -> io::Result<Child> {
     let program = program().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, INSTALL_HINT))?;
     let log = folder.join("log");
     let mut process = Command::new(program)
         .args([
             "--bind",
-            "127.0.0.1",
+            &address.ip().to_string(),
             "--port",
-            &port.to_string(),
+            &address.port().to_string(),
             "--save",
             "",
             "--dir",
@@ -154,8 +160,7 @@ fn launch(port: u16, folder: &Path, arguments: &[String]) -> io::Result<Child> {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         // Any answer will do: a server that asks for a password is up too.
-        let answer = Client::connect((Ipv4Addr::LOCALHOST, port))
-            .and_then(|mut client| client.command(&["PING"]));
+        let answer = Client::connect(address).and_then(|mut client| client.command(&["PING"]));
         if answer.is_ok() && process.try_wait()?.is_none() {
             return Ok(process);
         }
