@@ -24,6 +24,7 @@ pub struct Builder {
     component: Source,
     options: Options,
     environment: Option<Vec<(String, String)>>,
+    variables: Vec<(String, String)>,
     network: Option<NetworkPolicy>,
     pinned: PinnedNames,
     max_memory: usize,
@@ -70,6 +71,7 @@ impl Default for Builder {
             component: Source::Embedded,
             options: Options::default(),
             environment: None,
+            variables: Vec::new(),
             network: None,
             pinned: PinnedNames::default(),
             max_memory: 1 << 30,
@@ -96,6 +98,17 @@ impl Builder {
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
         self.environment = Some(variables.into_iter().collect());
+        self
+    }
+
+    /// Sets one environment variable for the component, over the one of this process
+    /// or of [`Builder::environment`]; default: none. The last call for a name counts.
+    ///
+    /// For settings that come as text: they are parsed, and refused, as the
+    /// environment is. An option of [`Builder::options`] goes before its variable.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Builder {
+        self.variables.push((name.into(), value.into()));
         self
     }
 
@@ -232,13 +245,15 @@ impl Builder {
     /// [`MemoryError::InvalidArgument`] for an option or environment variable that
     /// is not allowed.
     pub fn prepare(self) -> Result<SessionMemoryPre, Error> {
-        let environment = match self.environment {
-            Some(variables) => variables
-                .into_iter()
-                .filter(|(name, _)| VARIABLES.contains(&name.as_str()))
-                .collect(),
+        let mut environment = match self.environment {
+            Some(variables) => variables,
             None => own_environment()?,
         };
+        for (name, value) in self.variables {
+            environment.retain(|(other, _)| *other != name);
+            environment.push((name, value));
+        }
+        environment.retain(|(name, _)| VARIABLES.contains(&name.as_str()));
         // The component does the same, to the same result; here it is to know
         // what to allow.
         let settings = Settings::resolve(self.options.clone(), &environment)?;

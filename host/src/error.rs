@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use session_memory::error::Error as MemoryError;
+use session_memory::error::{Error as MemoryError, Quoted};
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -117,7 +117,8 @@ impl Failure {
             Failure::CutShort(error) => error,
             Failure::Unopened(source) => return Error::component("open")(shared(source)),
             Failure::Trapped(source) => {
-                return Error::component(format!("{what} {session_id:?}"))(shared(source));
+                let during = format!("{what} {}", Quoted(session_id));
+                return Error::component(during)(shared(source));
             }
         };
         error.during(&what, session_id).into()

@@ -1,16 +1,19 @@
 //! The `session-memory` command: conversation memory from the shell.
 
+use std::cmp::Reverse;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{error, fmt, fs};
+use std::{env, error, fmt, fs};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use session_memory::error::Quoted;
 use session_memory_host::{
     Delivery, Error, History, MemoryError, Message, Options, Password, Provider, Role,
-    SessionMemory, TtlPolicy,
+    SessionMemory, SessionMemoryPre, TtlPolicy,
 };
 
 /// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
@@ -19,6 +22,9 @@ use session_memory_host::{
 /// An option that is not given is taken from the environment variable beside it.
 /// A password is taken from REDIS_PASSWORD or --password-file, never from an
 /// argument.
+///
+/// Exit codes: 0 for success, 2 for arguments and settings that are not allowed, 1
+/// for any other error.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -63,6 +69,7 @@ struct ReadArgs {
     json: bool,
 }
 
+/// Numbers are texts here: they are parsed where the environment variables are.
 #[derive(Args)]
 #[command(next_help_heading = "Options (and environment variables)")]
 struct OptionArgs {
@@ -74,7 +81,7 @@ struct OptionArgs {
     host: Option<String>,
     /// TCP port [REDIS_PORT; default: 6379]
     #[arg(long, global = true)]
-    port: Option<u16>,
+    port: Option<String>,
     /// ACL user [REDIS_USERNAME]
     #[arg(long, global = true, value_name = "NAME")]
     username: Option<String>,
@@ -83,10 +90,10 @@ struct OptionArgs {
     password_file: Option<PathBuf>,
     /// Number of the database [REDIS_DB; default: 0]
     #[arg(long, global = true, value_name = "N")]
-    db: Option<u32>,
+    db: Option<String>,
     /// Life of a session [SESSION_TTL; default: 3600]
     #[arg(long, global = true, value_name = "SECONDS")]
-    session_ttl: Option<u32>,
+    session_ttl: Option<String>,
     /// When that life begins: with the last add, with the first, or never ends
     /// [SESSION_TTL_POLICY; default: sliding]
     #[arg(long, global = true, value_name = "POLICY")]
@@ -101,20 +108,20 @@ struct OptionArgs {
     /// For name lookup, connecting, authenticating [CONNECT_TIMEOUT_MS; default:
     /// 5000]
     #[arg(long, global = true, value_name = "MS")]
-    connect_timeout: Option<u32>,
+    connect_timeout: Option<String>,
     /// For a whole operation [OPERATION_TIMEOUT_MS; default: 5000]
     #[arg(long, global = true, value_name = "MS")]
-    operation_timeout: Option<u32>,
+    operation_timeout: Option<String>,
     /// How many messages a session keeps [MAX_MESSAGES; default: all]
     #[arg(long, global = true, value_name = "N")]
-    max_messages: Option<u32>,
+    max_messages: Option<String>,
     /// Bytes of content and metadata of a message [MAX_MESSAGE_BYTES; default:
     /// 1048576]
     #[arg(long, global = true, value_name = "BYTES")]
-    max_message_bytes: Option<u32>,
+    max_message_bytes: Option<String>,
     /// Bytes of a reply [MAX_REPLY_BYTES; default: 268435456]
     #[arg(long, global = true, value_name = "BYTES")]
-    max_reply_bytes: Option<u32>,
+    max_reply_bytes: Option<String>,
     /// Run this component in place of the built-in one
     #[arg(long, global = true, value_name = "FILE")]
     component: Option<PathBuf>,
@@ -146,7 +153,10 @@ enum TtlPolicyArg {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => without_secrets(error).exit(),
+    };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has read enough.
@@ -154,9 +164,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
+            let text = hide_arguments(failure.to_string());
             // Without a place to say it, the exit code says it.
-            let _ = writeln!(io::stderr(), "error: {failure}");
-            ExitCode::FAILURE
+            let _ = writeln!(io::stderr(), "error: {text}");
+            failure.exit_code()
         }
     }
 }
@@ -174,12 +185,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn operate(cli: Cli) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    // What is read from files and standard input comes before the connection.
+    // Settings are checked, and files and standard input are read, before there is a
+    // connection.
+    let prepared = prepare(cli.options)?;
     let content = match &cli.operation {
         Operation::Add { content, .. } => Some(content_of(content.as_deref())?),
         _ => None,
     };
-    let memory = open(cli.options).await?;
+    let memory = prepared.open().await?;
     match cli.operation {
         Operation::Add {
             session,
@@ -221,34 +234,100 @@ async fn operate(cli: Cli) -> Result<(), Failure> {
     .map_err(Failure::Output)
 }
 
-async fn open(options: OptionArgs) -> Result<SessionMemory, Failure> {
+fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, Failure> {
     let mut builder = SessionMemory::builder();
     if let Some(file) = options.component {
         builder = builder.component_file(file);
+    }
+    for (variable, value) in [
+        ("REDIS_PORT", options.port),
+        ("REDIS_DB", options.db),
+        ("SESSION_TTL", options.session_ttl),
+        ("CONNECT_TIMEOUT_MS", options.connect_timeout),
+        ("OPERATION_TIMEOUT_MS", options.operation_timeout),
+        ("MAX_MESSAGES", options.max_messages),
+        ("MAX_MESSAGE_BYTES", options.max_message_bytes),
+        ("MAX_REPLY_BYTES", options.max_reply_bytes),
+    ] {
+        if let Some(value) = value {
+            builder = builder.variable(variable, value);
+        }
     }
     let password = options.password_file.map(password_of).transpose()?;
     let options = Options {
         provider: options.provider.map(Provider::from),
         host: options.host,
-        port: options.port,
         username: options.username,
         password,
-        db: options.db,
-        session_ttl: options.session_ttl,
         ttl_policy: options.ttl_policy.map(TtlPolicy::from),
         delivery: options.delivery.map(Delivery::from),
         key_prefix: options.key_prefix,
-        connect_timeout: options.connect_timeout,
-        connect: None,
-        operation_timeout: options.operation_timeout,
-        response_timeout: None,
-        max_idle: None,
-        max_messages: options.max_messages,
-        max_message_bytes: options.max_message_bytes,
-        max_reply_bytes: options.max_reply_bytes,
+        ..Options::default()
     };
-    Ok(builder.options(options).open().await?)
+    builder
+        .options(options)
+        .prepare()
+        .map_err(|error| match error {
+            Error::Memory(MemoryError::InvalidArgument(_)) => Failure::Setting(error),
+            error => Failure::Memory(error),
+        })
 }
+
+/// Whether an argument may hold a password: a URL does, or what is left of one.
+fn may_hold_a_password(argument: &str) -> bool {
+    argument.contains('@') || argument.contains("://")
+}
+
+/// The same error, without the arguments that may hold a password.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let hidden: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter(|(_, value)| may_hold_a_password(&value.to_string()))
+        .map(|(kind, value)| match value {
+            ContextValue::String(_) => (kind, ContextValue::String(NOT_SHOWN.to_owned())),
+            // A list, or a tip that repeats the argument.
+            _ => (kind, ContextValue::None),
+        })
+        .collect();
+    for (kind, value) in hidden {
+        error.insert(kind, value);
+    }
+    error
+}
+
+/// Takes the arguments that may hold a password out of an error's text, which may
+/// name a session, a file or a host.
+fn hide_arguments(text: String) -> String {
+    let mut values = Vec::new();
+    for argument in env::args_os().skip(1) {
+        let argument = argument.to_string_lossy();
+        let value = argument.split_once('=').map(|(_, value)| value);
+        for text in [Some(&*argument), value].into_iter().flatten() {
+            // A host is shown without its brackets.
+            values.push(text.trim_matches(['[', ']']).to_owned());
+        }
+    }
+    values.retain(|value| may_hold_a_password(value));
+    // As the errors of the memory show it.
+    let quoted = values.iter().map(|value| Quoted(value).to_string());
+    let quoted: Vec<String> = quoted.map(|text| inside(&text).to_owned()).collect();
+    values.extend(quoted);
+    // One may be part of another.
+    values.sort_by_key(|value| Reverse(value.len()));
+    values
+        .iter()
+        .fold(text, |text, value| text.replace(value, NOT_SHOWN))
+}
+
+/// What is between the quotation marks, and before the dots where it was cut.
+fn inside(quoted: &str) -> &str {
+    let text = quoted.strip_prefix('"').unwrap_or(quoted);
+    let text = text.strip_suffix('"').unwrap_or(text);
+    text.strip_suffix("...").unwrap_or(text)
+}
+
+/// Stands for an argument that may hold a password.
+const NOT_SHOWN: &str = "(not shown)";
 
 fn content_of(argument: Option<&str>) -> Result<String, Failure> {
     match argument {
@@ -385,8 +464,13 @@ impl<'a> From<&'a History> for JsonHistory<'a> {
 /// Why the command fails.
 #[derive(Debug)]
 enum Failure {
+    /// An option or environment variable is not allowed.
+    Setting(Error),
     Memory(Error),
-    Input { what: String, source: io::Error },
+    Input {
+        what: String,
+        source: io::Error,
+    },
     Output(io::Error),
     Runtime(io::Error),
 }
@@ -398,7 +482,9 @@ fn invalid(text: String) -> Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Memory(error) => write!(f, "{}: {error}", error.variant()),
+            Failure::Setting(error) | Failure::Memory(error) => {
+                write!(f, "{}: {error}", error.variant())
+            }
             Failure::Input { what, source } => write!(f, "input: {what}: {source}"),
             Failure::Output(source) => write!(f, "output: {source}"),
             Failure::Runtime(source) => write!(f, "runtime: {source}"),
@@ -407,6 +493,16 @@ impl fmt::Display for Failure {
 }
 
 impl error::Error for Failure {}
+
+impl Failure {
+    /// 2 for wrong usage, as from the parser of the arguments; 1 for anything else.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Setting(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
