@@ -466,6 +466,9 @@ const MAY_PASS: [&str; 7] = [
     "NOREPLICAS",
 ];
 
+/// The text of [`Error::Unavailable`] for a port that nothing listens on.
+pub const REFUSED: &str = "connection refused";
+
 /// How many characters of a text of unknown origin an error shows.
 const MAX_SHOWN: usize = 200;
 

@@ -227,7 +227,7 @@ impl Builder {
 
     /// Opens the memory: loads the component, connects, authenticates, selects the
     /// database and pings. It is [`Builder::prepare`] and
-    /// [`SessionMemoryPre::open`].
+    /// [`SessionMemoryPre::open`], and like that one it is not repeated.
     ///
     /// # Errors
     ///
@@ -328,6 +328,10 @@ impl SessionMemoryPre {
     /// authenticates, selects the database and pings, unless
     /// [`Options::connect`] leaves that to the first operation.
     ///
+    /// It is not repeated, so that what is wrong is seen at once. Whoever would rather
+    /// wait calls it again while the error [is transient](Error::is_transient), or lets
+    /// the first operation connect, which is repeated until its deadline.
+    ///
     /// # Errors
     ///
     /// [`Error::Component`] if the component traps;
@@ -340,6 +344,12 @@ impl SessionMemoryPre {
         Ok(SessionMemory {
             pool: Pool::new(template, self.limits, first),
         })
+    }
+
+    /// How long an operation may take: [`Options::operation_timeout`], with the
+    /// environment and the default behind it.
+    pub fn operation_timeout(&self) -> Duration {
+        self.template.operation_limit.saturating_sub(GRACE)
     }
 
     /// Sets the addresses of a name, as [`SessionMemory::resolve`] does: for all

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{env, error, fmt, fs};
 
 use clap::error::{ContextKind, ContextValue};
@@ -15,6 +16,7 @@ use session_memory_host::{
     Delivery, Error, History, MemoryError, Message, Options, Password, Provider, Role,
     SessionMemory, SessionMemoryPre, TtlPolicy,
 };
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
 /// component.
@@ -192,7 +194,7 @@ async fn operate(cli: Cli) -> Result<(), Failure> {
         Operation::Add { content, .. } => Some(content_of(content.as_deref())?),
         _ => None,
     };
-    let memory = prepared.open().await?;
+    let memory = open(&prepared).await?;
     match cli.operation {
         Operation::Add {
             session,
@@ -272,6 +274,44 @@ fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, Failure> {
             error => Failure::Memory(error),
         })
 }
+
+/// Opens a memory, and opens it again as long as what is wrong may pass: a command is
+/// one operation, and has the time of one for it.
+async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
+    let begin = Instant::now();
+    let timeout = prepared.operation_timeout();
+    let mut wait = FIRST_WAIT;
+    let mut opened = prepared.open().await;
+    loop {
+        let error = match opened {
+            Err(error) if error.is_transient() => error,
+            opened => return opened,
+        };
+        let limit = if error.is_refused() {
+            timeout.min(REFUSED_LIMIT)
+        } else {
+            timeout
+        };
+        let left = limit.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            return Err(error);
+        }
+        sleep(wait.min(left)).await;
+        wait = (2 * wait).min(LONGEST_WAIT);
+        // Without an answer by then, the last one stands.
+        opened = match timeout_at(begin + timeout, prepared.open()).await {
+            Ok(opened) => opened,
+            Err(_) => return Err(error),
+        };
+    }
+}
+
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+/// Waits double up to here.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
+/// A server that is started again listens by then. Where there is none, whoever types
+/// the command is not to wait for long.
+const REFUSED_LIMIT: Duration = Duration::from_secs(1);
 
 /// Whether an argument may hold a password: a URL does, or what is left of one.
 fn may_hold_a_password(argument: &str) -> bool {

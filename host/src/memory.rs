@@ -40,7 +40,10 @@ pub struct SessionMemory {
 
 impl SessionMemory {
     /// Opens a memory with the embedded component: connects, authenticates,
-    /// selects the database. [`SessionMemory::builder`] has more to choose from.
+    /// selects the database. It is not repeated, see [`SessionMemoryPre::open`].
+    /// [`SessionMemory::builder`] has more to choose from.
+    ///
+    /// [`SessionMemoryPre::open`]: crate::SessionMemoryPre::open
     ///
     /// # Errors
     ///

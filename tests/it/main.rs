@@ -8,6 +8,7 @@ mod contract;
 mod errors;
 mod expiry;
 mod faults;
+mod first_connection;
 mod isolation;
 mod least_privilege;
 mod limits;
