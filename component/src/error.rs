@@ -59,6 +59,26 @@ impl Error {
         }
     }
 
+    /// Whether what is wrong may pass without anything being changed: an error reply after
+    /// which an operation is tried again, a port that refused the connection, a connection
+    /// that was lost, a server that takes no more clients.
+    pub fn is_transient(&self) -> bool {
+        let passes = |text: &str| {
+            [REFUSED, LOST, FULL]
+                .iter()
+                .any(|why| find(text, why).is_some())
+        };
+        match self {
+            Error::Unavailable(text) => passes(text),
+            error => error.may_pass(),
+        }
+    }
+
+    /// Whether a port refused the connection: nothing listens there.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Error::Unavailable(text) if find(text, REFUSED).is_some())
+    }
+
     /// The name of the case, as in `wit/types.wit`.
     pub fn variant(&self) -> &'static str {
         match self {
@@ -311,11 +331,7 @@ const BY_CODE: [(&str, Refusal, &str); 15] = [
 
 /// Replies without a code, by how they begin.
 const BY_TEXT: [(&str, Refusal, &str); 13] = [
-    (
-        "max number of clients",
-        Refusal::Clients,
-        "the server takes no more clients (maxclients)",
-    ),
+    ("max number of clients", Refusal::Clients, FULL),
     (
         "max request size",
         Refusal::Size,
@@ -466,8 +482,12 @@ const MAY_PASS: [&str; 7] = [
     "NOREPLICAS",
 ];
 
-/// The text of [`Error::Unavailable`] for a port that nothing listens on.
-pub const REFUSED: &str = "connection refused";
+/// What the text of [`Error::Unavailable`] says where nothing listens on a port, ...
+pub(crate) const REFUSED: &str = "connection refused";
+/// ... where there was a connection, ...
+pub(crate) const LOST: &str = "the connection was lost";
+/// ... and where there are too many.
+const FULL: &str = "the server takes no more clients (maxclients)";
 
 /// How many characters of a text of unknown origin an error shows.
 const MAX_SHOWN: usize = 200;
@@ -761,6 +781,20 @@ mod tests {
         ];
         assert_eq!(passing, expected);
         assert!(!UNKNOWN.into_iter().any(passes));
+    }
+
+    #[test]
+    fn what_may_pass_of_what_is_unavailable_is_told_by_its_text() {
+        let unavailable = |text: &str| {
+            let error = Error::Unavailable(format!("connect to \"a:1\": {text}"));
+            (error.is_transient(), error.is_refused())
+        };
+        assert_eq!(unavailable(REFUSED), (true, true));
+        assert_eq!(unavailable(LOST), (true, false));
+        assert_eq!(unavailable(FULL), (true, false));
+        assert_eq!(unavailable("name not found"), (false, false));
+        assert!(Error::from_reply("LOADING x").is_transient());
+        assert!(!Error::from_reply("OOM x").is_transient());
     }
 
     #[test]

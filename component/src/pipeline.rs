@@ -15,7 +15,7 @@ use core::mem;
 use core::ops::Range;
 
 use crate::command::Commands;
-use crate::error::Error;
+use crate::error::{Error, LOST};
 use crate::ids::{Endings, fnv_1a};
 use crate::messages::Messages;
 use crate::operation::{Action, Operation, Outcome};
@@ -580,7 +580,7 @@ fn unanswered(end: &End, effect: Effect, was_sent: bool) -> Error {
         // it.
         End::Unfit(error) => return Error::Protocol(error.text().to_owned()),
         End::Timeout(milliseconds) => format!("no answer within {milliseconds} ms"),
-        End::Closed | End::Complete => "the connection was lost".to_owned(),
+        End::Closed | End::Complete => LOST.to_owned(),
     };
     // As long as the last byte was not handed over, the server cannot execute it.
     if was_sent && effect != Effect::Reads {

@@ -17,6 +17,7 @@ use crate::bindings::wasi::sockets::network::{
 use crate::bindings::wasi::sockets::tcp::TcpSocket;
 use crate::bindings::wasi::sockets::tcp_create_socket::create_tcp_socket;
 use crate::clock::{Deadline, Passed};
+use crate::error::{LOST, REFUSED};
 
 /// Why there is no connection.
 pub enum ConnectError {
@@ -225,10 +226,8 @@ impl From<ErrorCode> for ConnectError {
             ErrorCode::AccessDenied => ConnectError::Denied,
             ErrorCode::Timeout => ConnectError::Timeout,
             ErrorCode::InvalidArgument => ConnectError::Invalid,
-            ErrorCode::ConnectionRefused => ConnectError::Failed("connection refused"),
-            ErrorCode::ConnectionReset | ErrorCode::ConnectionAborted => {
-                ConnectError::Failed("connection lost")
-            }
+            ErrorCode::ConnectionRefused => ConnectError::Failed(REFUSED),
+            ErrorCode::ConnectionReset | ErrorCode::ConnectionAborted => ConnectError::Failed(LOST),
             ErrorCode::RemoteUnreachable => ConnectError::Failed("unreachable"),
             ErrorCode::NotSupported => ConnectError::Failed("address family not supported"),
             ErrorCode::NewSocketLimit => ConnectError::Failed("no socket left"),

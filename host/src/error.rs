@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use session_memory::error::{Error as MemoryError, Quoted, REFUSED};
+use session_memory::error::{Error as MemoryError, Quoted};
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -36,26 +36,20 @@ impl Error {
     /// Whether the failure may pass without anything being changed: the port refused
     /// the connection, the connection was lost, or the server takes no more clients,
     /// loads its data, or gives another error that
-    /// [an operation would be repeated after](MemoryError::may_pass).
+    /// [an operation is repeated after](MemoryError::is_transient).
     ///
     /// An operation has been repeated until its deadline when it ends with such an
     /// error, as far as its delivery allows. [`SessionMemory::open`] has not.
     ///
     /// [`SessionMemory::open`]: crate::SessionMemory::open
     pub fn is_transient(&self) -> bool {
-        match self {
-            Error::Memory(MemoryError::Unavailable(text)) => {
-                PASSES.iter().any(|reason| text.contains(reason))
-            }
-            Error::Memory(error) => error.may_pass(),
-            Error::Component { .. } => false,
-        }
+        matches!(self, Error::Memory(error) if error.is_transient())
     }
 
     /// Whether a port refused the connection: nothing listens there. That passes when
     /// a server is just being started again, and does not where there is none.
     pub fn is_refused(&self) -> bool {
-        matches!(self, Error::Memory(MemoryError::Unavailable(text)) if text.contains(REFUSED))
+        matches!(self, Error::Memory(error) if error.is_refused())
     }
 
     pub(crate) fn component(during: impl Into<String>) -> impl FnOnce(wasmtime::Error) -> Error {
@@ -65,17 +59,6 @@ impl Error {
         }
     }
 }
-
-/// What the texts of [`MemoryError::Unavailable`] say of a reason that may pass.
-const PASSES: [&str; 5] = [
-    REFUSED,
-    // While connecting, and after that.
-    "connection lost",
-    "connection was lost",
-    // The server's own words, and those where they may repeat a password.
-    "max number of clients",
-    "takes no more clients",
-];
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,48 +175,5 @@ impl std::error::Error for Shared {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let error: &(dyn std::error::Error + 'static) = (*self.0).as_ref();
         error.source()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_pass_is_told_from_what_is_final() {
-        let unavailable = |reason: &str| {
-            let text = format!("connect to \"redis:6379\": {reason}");
-            MemoryError::Unavailable(text)
-        };
-        let server = |code: &str| MemoryError::Server {
-            code: code.to_owned(),
-            message: String::new(),
-        };
-        for (error, transient, refused) in [
-            (unavailable("[::1]:6379: connection refused"), true, true),
-            (
-                unavailable("[::1]:6379: unreachable; 127.0.0.1:6379: connection refused"),
-                true,
-                true,
-            ),
-            (unavailable("127.0.0.1:6379: connection lost"), true, false),
-            (unavailable("the connection was lost"), true, false),
-            (
-                unavailable("ERR max number of clients reached"),
-                true,
-                false,
-            ),
-            (unavailable("the server takes no more clients"), true, false),
-            (server("LOADING"), true, false),
-            (unavailable("\"redis\": name not found"), false, false),
-            (unavailable("127.0.0.1:6379: unreachable"), false, false),
-            (server("OOM"), false, false),
-            (MemoryError::Timeout(REFUSED.to_owned()), false, false),
-            (MemoryError::AccessDenied(String::new()), false, false),
-        ] {
-            let error = Error::from(error);
-            let found = (error.is_transient(), error.is_refused());
-            assert_eq!(found, (transient, refused), "{error:?}");
-        }
     }
 }

@@ -1,17 +1,16 @@
 //! The `session-memory` command: conversation memory from the shell.
 
-use std::cmp::Reverse;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{env, error, fmt, fs};
+use std::{error, fmt, fs};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use session_memory::error::Quoted;
+
 use session_memory_host::{
     Delivery, Error, History, MemoryError, Message, Options, Password, Provider, Role,
     SessionMemory, SessionMemoryPre, TtlPolicy,
@@ -114,6 +113,13 @@ struct OptionArgs {
     /// For a whole operation [OPERATION_TIMEOUT_MS; default: 5000]
     #[arg(long, global = true, value_name = "MS")]
     operation_timeout: Option<String>,
+    /// Silence after which an attempt that may be repeated goes on over a new
+    /// connection [RESPONSE_TIMEOUT_MS; default: 1000]
+    #[arg(long, global = true, value_name = "MS")]
+    response_timeout: Option<String>,
+    /// How long a connection may be idle [MAX_IDLE_MS; default: 180000]
+    #[arg(long, global = true, value_name = "MS")]
+    max_idle: Option<String>,
     /// How many messages a session keeps [MAX_MESSAGES; default: all]
     #[arg(long, global = true, value_name = "N")]
     max_messages: Option<String>,
@@ -159,6 +165,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => without_secrets(error).exit(),
     };
+    let files = [&cli.options.component, &cli.options.password_file];
+    let files = files.into_iter().flatten();
+    let hidden: Vec<String> = files
+        .map(|file| file.display().to_string())
+        .filter(|file| may_hold_a_password(file))
+        .collect();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has read enough.
@@ -166,7 +178,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let text = hide_arguments(failure.to_string());
+            let mut text = failure.to_string();
+            for file in hidden {
+                text = text.replace(&file, NOT_SHOWN);
+            }
             // Without a place to say it, the exit code says it.
             let _ = writeln!(io::stderr(), "error: {text}");
             failure.exit_code()
@@ -247,6 +262,8 @@ fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, Failure> {
         ("SESSION_TTL", options.session_ttl),
         ("CONNECT_TIMEOUT_MS", options.connect_timeout),
         ("OPERATION_TIMEOUT_MS", options.operation_timeout),
+        ("RESPONSE_TIMEOUT_MS", options.response_timeout),
+        ("MAX_IDLE_MS", options.max_idle),
         ("MAX_MESSAGES", options.max_messages),
         ("MAX_MESSAGE_BYTES", options.max_message_bytes),
         ("MAX_REPLY_BYTES", options.max_reply_bytes),
@@ -333,37 +350,6 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
         error.insert(kind, value);
     }
     error
-}
-
-/// Takes the arguments that may hold a password out of an error's text, which may
-/// name a session, a file or a host.
-fn hide_arguments(text: String) -> String {
-    let mut values = Vec::new();
-    for argument in env::args_os().skip(1) {
-        let argument = argument.to_string_lossy();
-        let value = argument.split_once('=').map(|(_, value)| value);
-        for text in [Some(&*argument), value].into_iter().flatten() {
-            // A host is shown without its brackets.
-            values.push(text.trim_matches(['[', ']']).to_owned());
-        }
-    }
-    values.retain(|value| may_hold_a_password(value));
-    // As the errors of the memory show it.
-    let quoted = values.iter().map(|value| Quoted(value).to_string());
-    let quoted: Vec<String> = quoted.map(|text| inside(&text).to_owned()).collect();
-    values.extend(quoted);
-    // One may be part of another.
-    values.sort_by_key(|value| Reverse(value.len()));
-    values
-        .iter()
-        .fold(text, |text, value| text.replace(value, NOT_SHOWN))
-}
-
-/// What is between the quotation marks, and before the dots where it was cut.
-fn inside(quoted: &str) -> &str {
-    let text = quoted.strip_prefix('"').unwrap_or(quoted);
-    let text = text.strip_suffix('"').unwrap_or(text);
-    text.strip_suffix("...").unwrap_or(text)
 }
 
 /// Stands for an argument that may hold a password.
