@@ -153,6 +153,11 @@ impl Bench {
     pub(crate) async fn with(server: &Server, options: Options) -> Bench {
         let proxy = Proxy::start(server.address());
         let memory = builder(proxy.port(), options).open().await.unwrap();
+        Bench::of(server, proxy, memory).await
+    }
+
+    /// With a memory that reaches the server by the proxy.
+    pub(crate) async fn of(server: &Server, proxy: Proxy, memory: SessionMemory) -> Bench {
         // The server knows the script from here on.
         memory.add("known", Role::User, "x", None).await.unwrap();
         // No two proxies have one port.

@@ -1,14 +1,22 @@
 //! Networks that forget a connection: nothing comes any more, and nobody says so.
 
 use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use session_memory_host::{Delivery, Options, Role};
-use session_memory_tests::proxy::{Action, Direction, Fault};
-use session_memory_tests::{Server, refusal, server};
+use session_memory_host::{Delivery, Error, Options, Role};
+use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
+use session_memory_tests::{BlackHole, Server, builder, peer, refusal, server};
 
 use crate::faults::{Bench, DELIVERIES, Figures, OPERATIONS, Operation};
+
+/// A name that the host knows the addresses of.
+const NAME: &str = "redis.internal";
+const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// How many connections are silent at a time.
 const AT_ONCE: usize = 100;
@@ -60,7 +68,7 @@ async fn places(server: &Server, step: usize) -> Vec<Place> {
 }
 
 /// Runs each place's operation on a connection that becomes silent there, many at a time.
-async fn run(places: Vec<Place>, server: &Server, options: Options) -> Figures {
+async fn run(places: Vec<Place>, server: &Server, options: Options, moves: bool) -> Figures {
     let places = Arc::new(Mutex::new(VecDeque::from(places)));
     let mut runs = Vec::new();
     for number in 0..AT_ONCE {
@@ -69,7 +77,7 @@ async fn run(places: Vec<Place>, server: &Server, options: Options) -> Figures {
             delivery: Some(delivery),
             ..options.clone()
         };
-        let mut bench = Bench::with(server, options.clone()).await;
+        let mut network = Network::new(server, options.clone(), moves).await;
         let places = Arc::clone(&places);
         runs.push(tokio::spawn(async move {
             let mut figures = Figures::default();
@@ -82,7 +90,7 @@ async fn run(places: Vec<Place>, server: &Server, options: Options) -> Figures {
                         None => return figures,
                     }
                 };
-                become_silent(&mut bench, place, &options, &mut figures).await;
+                network.become_silent(place, &options, &mut figures).await;
             }
         }));
     }
@@ -93,26 +101,92 @@ async fn run(places: Vec<Place>, server: &Server, options: Options) -> Figures {
     figures
 }
 
-async fn become_silent(bench: &mut Bench, place: Place, options: &Options, figures: &mut Figures) {
-    let Place {
-        operation,
-        delivery,
-        fault,
-    } = place;
-    let case = format!("{operation:?} {delivery:?} {fault:?}");
-    let session = bench.session(operation);
-    bench.proxy.break_next(fault);
-    let begin = Instant::now();
-    let result = operation.run(&bench.memory, &session).await;
-    let taken = begin.elapsed();
-    bench.proxy.break_nothing();
-    figures.faults += 1;
-    let stored = bench.stored(&session);
-    let applied = stored == operation.after();
-    assert!(
-        applied || stored == operation.before() || figures.counts(&stored),
-        "{case}: {stored:?}"
-    );
+/// A memory and its way to the server.
+struct Network {
+    bench: Bench,
+    /// Where the name of the server leads when the other way is dead; none if that only
+    /// forgets a connection.
+    other: Option<Proxy>,
+}
+
+impl Network {
+    async fn new(server: &Server, options: Options, moves: bool) -> Network {
+        if !moves {
+            return Network {
+                bench: Bench::with(server, options).await,
+                other: None,
+            };
+        }
+        let proxy = Proxy::start(server.address());
+        let other = SocketAddr::from((OTHER, proxy.port()));
+        let other = Proxy::start_at(other, server.address());
+        let options = Options {
+            host: Some(NAME.to_owned()),
+            ..options
+        };
+        let memory = builder(proxy.port(), options).resolve(NAME, [FIRST]);
+        let memory = memory.open().await.unwrap();
+        Network {
+            bench: Bench::of(server, proxy, memory).await,
+            other: Some(other),
+        }
+    }
+
+    async fn become_silent(&mut self, place: Place, options: &Options, figures: &mut Figures) {
+        let Place {
+            operation,
+            delivery,
+            fault,
+        } = place;
+        let bench = &mut self.bench;
+        let case = format!("{operation:?} {delivery:?} {fault:?}");
+        let session = bench.session(operation);
+        if let Some(other) = &self.other {
+            // Back to the first one.
+            bench.memory.resolve(NAME, [FIRST]);
+            other.close_all();
+            while other.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            bench.memory.count("known").await.unwrap();
+            let mut dies = None;
+            bench.proxy.plan(move |place| {
+                let dead = Fault {
+                    offset: 0,
+                    direction: Direction::Request,
+                    ..fault
+                };
+                Some(*dies.get_or_insert(if place.exchange > 0 { fault } else { dead }))
+            });
+            bench.memory.resolve(NAME, [OTHER]);
+        } else {
+            bench.proxy.break_next(fault);
+        }
+        let begin = Instant::now();
+        let result = operation.run(&bench.memory, &session).await;
+        let taken = begin.elapsed();
+        bench.proxy.break_nothing();
+        figures.faults += 1;
+        let stored = bench.stored(&session);
+        let applied = stored == operation.after();
+        assert!(
+            applied || stored == operation.before() || figures.counts(&stored),
+            "{case}: {stored:?}"
+        );
+        check(place, result, taken, applied, options, figures);
+    }
+}
+
+/// Checks what became of an operation that met with silence.
+fn check(
+    place: Place,
+    result: Result<bool, Error>,
+    taken: Duration,
+    applied: bool,
+    options: &Options,
+    figures: &mut Figures,
+) {
+    let case = format!("{place:?}");
     match result {
         Ok(right) => {
             assert!(right, "{case}: a wrong answer");
@@ -133,7 +207,7 @@ async fn become_silent(bench: &mut Bench, place: Place, options: &Options, figur
                     figures.refused += 1;
                     // Of a turn it may be the error of its read.
                     assert!(
-                        !applied || operation == Operation::Turn,
+                        !applied || place.operation == Operation::Turn,
                         "{case}: {error}, and yet it was"
                     );
                 }
@@ -157,7 +231,7 @@ async fn silence_at_every_byte_is_survived() {
         ..Options::default()
     };
     let expected = survived.len();
-    let figures = run(survived, &server, options.clone()).await;
+    let figures = run(survived, &server, options.clone(), false).await;
     figures.report("silence at every byte, what may be sent again");
     assert_eq!(figures.acknowledged, expected);
 
@@ -166,7 +240,7 @@ async fn silence_at_every_byte_is_survived() {
         operation_timeout: Some(700),
         ..options
     };
-    let figures = run(others, &server, options).await;
+    let figures = run(others, &server, options, false).await;
     figures.report("silence at every byte, what must not be sent again");
     assert_eq!(figures.acknowledged, 0);
 }
@@ -177,9 +251,76 @@ async fn silence_at_the_default_response_timeout_is_survived() {
     let mut places = places(&server, 16).await;
     places.retain(Place::is_survived);
     let expected = places.len();
-    let figures = run(places, &server, Options::default()).await;
+    let figures = run(places, &server, Options::default(), false).await;
     figures.report("silence at every sixteenth byte, at the defaults");
     assert_eq!(figures.acknowledged, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_name_that_moved_is_followed() {
+    let server = server();
+    let mut places = places(&server, 16).await;
+    places.retain(Place::is_survived);
+    let expected = places.len();
+    let figures = run(places, &server, Options::default(), true).await;
+    figures.report("a name that moved, at every sixteenth byte");
+    assert_eq!(figures.acknowledged, expected);
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_everything_costs_a_quarter_of_a_second_once() {
+    let server = server();
+    let _black_hole = BlackHole::open((OTHER, server.port()).into());
+    let options = Options {
+        host: Some(NAME.to_owned()),
+        max_idle: Some(1),
+        ..Options::default()
+    };
+    let begin = Instant::now();
+    let memory = builder(server.port(), options).resolve(NAME, [OTHER, FIRST]);
+    let memory = memory.open().await.unwrap();
+    let first = begin.elapsed();
+    // Each operation connects anew.
+    let begin = Instant::now();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(!memory.exists("s").await.unwrap());
+    }
+    let others = begin.elapsed() / 10;
+    println!("the first connection took {first:?}, the others {others:?} each");
+    assert!(first >= Duration::from_millis(250), "{first:?}");
+    assert!(first < Duration::from_millis(2000), "{first:?}");
+    assert!(others < Duration::from_millis(200), "{others:?}");
+}
+
+#[tokio::test]
+async fn an_address_at_which_the_server_is_silent_is_tried_last() {
+    let server = server();
+    let proxy = Proxy::start(server.address());
+    let other = SocketAddr::from((OTHER, proxy.port()));
+    let other = Proxy::start_at(other, server.address());
+    let options = Options {
+        host: Some(NAME.to_owned()),
+        response_timeout: Some(100),
+        ..Options::default()
+    };
+    let memory = builder(proxy.port(), options).resolve(NAME, [FIRST, OTHER]);
+    let memory = memory.open().await.unwrap();
+    // It goes on taking connections, and says nothing on any of them.
+    proxy.plan(|_| {
+        Some(Fault {
+            direction: Direction::Request,
+            offset: 0,
+            action: Action::Swallow,
+        })
+    });
+    let exchanges = proxy.exchanges();
+    for expected in 1..4 {
+        let length = memory.add("s", Role::User, "x", None).await.unwrap();
+        assert_eq!(length, expected);
+    }
+    assert_eq!(proxy.exchanges(), exchanges + 1);
+    assert_eq!(other.connections(), 1);
 }
 
 #[tokio::test]
@@ -217,34 +358,66 @@ async fn a_server_that_is_silent_on_every_connection_costs_the_deadline_and_four
 }
 
 #[tokio::test]
-async fn bytes_that_move_are_no_silence() {
-    // A reply that takes several times the response timeout, byte by byte.
+async fn a_reply_that_trickles_is_no_silence() {
     let server = server();
     let options = Options {
-        response_timeout: Some(200),
+        response_timeout: Some(300),
         ..Options::default()
     };
-    for operation in [Operation::Get, Operation::Add] {
-        let mut bench = Bench::with(&server, options.clone()).await;
-        for direction in [Direction::Request, Direction::Reply] {
-            let session = bench.session(operation);
-            let exchanges = bench.proxy.exchanges();
-            bench.proxy.break_next(Fault {
-                direction,
-                offset: 0,
-                action: Action::Trickle(Duration::from_millis(if direction == Direction::Reply {
-                    40
-                } else {
-                    0
-                })),
-            });
-            assert!(operation.run(&bench.memory, &session).await.unwrap());
-            bench.proxy.break_nothing();
-            let exchanges = bench.proxy.exchanges() - exchanges;
-            assert_eq!(exchanges, 1, "{operation:?} {direction:?}: tried again");
-            assert_eq!(bench.stored(&session), operation.after());
+    let mut bench = Bench::with(&server, options).await;
+    let session = bench.session(Operation::Get);
+    let exchanges = bench.proxy.exchanges();
+    bench.proxy.break_next(Fault {
+        direction: Direction::Reply,
+        offset: 0,
+        action: Action::Trickle(Duration::from_millis(10)),
+    });
+    let begin = Instant::now();
+    let result = Operation::Get.run(&bench.memory, &session).await;
+    assert!(result.unwrap());
+    let taken = begin.elapsed();
+    assert!(taken > Duration::from_millis(600), "{taken:?}");
+    assert_eq!(bench.proxy.exchanges(), exchanges + 1, "it was tried again");
+}
+
+#[tokio::test]
+async fn an_upload_that_moves_is_no_silence() {
+    const SIZE: usize = 24 << 20;
+    let requests = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&requests);
+    let port = peer(move |mut connection| {
+        let mut buffer = vec![0; 1 << 19];
+        let _ = connection.read(&mut buffer);
+        let _ = connection.write_all(b"+PONG\r\n");
+        let mut received = 0;
+        while received < SIZE {
+            // Half of it slowly: the buffers on the way hold less than the other half.
+            if received < SIZE / 2 {
+                thread::sleep(Duration::from_millis(50));
+            }
+            match connection.read(&mut buffer) {
+                Ok(read @ 1..) => received += read,
+                _ => return,
+            }
         }
-    }
+        *counted.lock().unwrap() += 1;
+        let _ = connection.write_all(b":1\r\n");
+        let _ = connection.read(&mut buffer);
+    });
+    let options = Options {
+        max_message_bytes: Some(u32::MAX),
+        response_timeout: Some(500),
+        operation_timeout: Some(20_000),
+        ..Options::default()
+    };
+    let memory = builder(port, options).open().await.unwrap();
+    let content = "x".repeat(SIZE);
+    let begin = Instant::now();
+    let length = memory.add("s", Role::User, &content, None).await;
+    assert_eq!(length.unwrap(), 1);
+    let taken = begin.elapsed();
+    assert!(taken > Duration::from_millis(1000), "{taken:?}");
+    assert_eq!(*requests.lock().unwrap(), 1);
 }
 
 #[tokio::test]

@@ -7,13 +7,15 @@ pub mod proxy;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
+use socket2::{Domain, Socket, Type};
 use xtask::component::{self, GUEST};
 pub use xtask::resp::{Client, Value};
 pub use xtask::server::{Server, free_port};
@@ -264,4 +266,30 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
         let _ = stdin.write_all(input);
     }
     child.wait_with_output().unwrap()
+}
+
+/// An address that swallows every attempt to connect: a listener that does not accept, and
+/// whose backlog is full.
+pub struct BlackHole {
+    _listener: Socket,
+    _connections: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Opens one at an address of this machine.
+    pub fn open(address: SocketAddr) -> BlackHole {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let mut connections = Vec::new();
+        while let Ok(connection) = TcpStream::connect_timeout(&address, Duration::from_millis(200))
+        {
+            connections.push(connection);
+            assert!(connections.len() < 100, "the backlog is never full");
+        }
+        BlackHole {
+            _listener: listener,
+            _connections: connections,
+        }
+    }
 }
