@@ -177,6 +177,7 @@ async fn a_server_that_repeats_what_it_was_sent_is_not_repeated() {
         "ERR max number of clients ",
         "NOPERM ",
         "WRONGTYPE ",
+        "MOVED 1 ",
         "OOPS ",
         "",
     ] {
@@ -200,6 +201,63 @@ async fn a_server_that_repeats_what_it_was_sent_is_not_repeated() {
                     silent(text);
                 }
             }
+        }
+    }
+}
+
+/// Error replies around a secret that was sent, whatever it is and however it is quoted.
+#[test]
+fn the_program_shows_no_secret_that_a_server_repeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    for case in 0..60 {
+        let secret: String = (0..16).map(|_| fastrand::char('!'..='~')).collect();
+        let code = fastrand::choice(["", "ERR ", "NOPERM ", "OOPS ", "MOVED 1 ", "WRONGTYPE "]);
+        let quote = fastrand::choice(["", "'", "\"", "`", "<", "\\x27"]).unwrap();
+        let text = fastrand::choice(["", "unknown command ", "upstream failure: ", " access "]);
+        let reply = format!(
+            "-{}{}{quote}{secret}{quote}{quote}{secret}\r\n",
+            code.unwrap(),
+            text.unwrap()
+        );
+        // At the handshake, or at what follows.
+        let at_first = case % 2 == 0;
+        let port = peer(move |mut connection| {
+            let mut buffer = [0; 64 * 1024];
+            let _ = connection.read(&mut buffer);
+            if !at_first {
+                let _ = connection.write_all(b"+OK\r\n+PONG\r\n");
+                let _ = connection.read(&mut buffer);
+            }
+            let _ = connection.write_all(reply.as_bytes());
+        });
+        fs::write(&file, &secret).unwrap();
+        let port = port.to_string();
+        let prefix = format!("--key-prefix={secret}");
+        let metadata = format!(
+            "--metadata={{\"a\":{}}}",
+            serde_json::Value::from(secret.as_str())
+        );
+        let options = [
+            "--host=127.0.0.1",
+            "--operation-timeout=300",
+            "--password-file",
+            file.to_str().unwrap(),
+            "--port",
+            &port,
+            &prefix,
+        ];
+        let content = format!("my PIN is {secret}");
+        let operation = match case % 3 {
+            0 => vec!["add", "s", "user", &metadata, &content],
+            1 => vec!["history", "s"],
+            _ => vec!["clear", "s"],
+        };
+        let output = run(&mut cli_with(&[&options[..], &operation].concat()), b"");
+        assert_eq!(output.status.code(), Some(1), "{secret}");
+        for shown in [output.stdout, output.stderr] {
+            let shown = String::from_utf8_lossy(&shown);
+            assert!(!shown.contains(&secret), "{secret}: {shown}");
         }
     }
 }
