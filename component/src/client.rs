@@ -208,12 +208,13 @@ fn hung_up(exchange: &Exchange, settings: &Settings) -> Error {
     if !matches!(exchange.end, End::Closed) {
         return error;
     }
-    let mut text = error.text().to_owned() + " before the server answered: it may want TLS";
+    let mut text = error.text().to_owned();
+    text += " before the server answered: it may want TLS, or be a proxy without a server";
     if settings.db != 0 {
-        text += ", or be a proxy that closes it on SELECT (db)";
+        text += ", or one that closes it on SELECT (db)";
     }
     if settings.delivery == Delivery::AtMostOnce {
-        text += ", or be a proxy that closes it on MULTI (delivery at-most-once)";
+        text += ", or one that closes it on MULTI (delivery at-most-once)";
     }
     Error::Unavailable(text)
 }

@@ -454,8 +454,8 @@ pub(crate) fn find(text: &str, part: &str) -> Option<usize> {
 }
 
 /// Of a reply that is not known. It may have been sent after the request was executed.
-const UNRECOGNISED: &str = "ERR: an error reply that is not known to be the server's: a proxy \
-                            before it may have sent it";
+const UNRECOGNISED: &str =
+    "ERR: the error reply is not known; a proxy before the server may have sent it";
 
 /// Every command that is sent, or run by a script.
 const COMMANDS: [&str; 18] = [

@@ -518,7 +518,7 @@ impl Entry {
             true => error,
             false => {
                 self.outcome_unknown = true;
-                Error::OutcomeUnknown(sent(error.text()))
+                Error::OutcomeUnknown(error.text().to_owned())
             }
         };
         if again && self.unclear <= MOST_UNCLEAR {
@@ -886,9 +886,9 @@ mod tests {
     #[test]
     fn what_may_come_after_execution_is_tried_again_three_times() {
         const UNCLEAR: &str = "-ERR Connection timed out\r\n";
-        const WHY: &str = "ERR: an error reply that is not known to be the server's: a proxy \
-                           before it may have sent it";
-        let unknown = |name: &str| format!("{name} \"a\": {WHY} after the request was sent");
+        const WHY: &str =
+            "ERR: the error reply is not known; a proxy before the server may have sent it";
+        let unknown = |name: &str| format!("{name} \"a\": {WHY}");
         for (delivery, action, replies, tries, expected) in [
             (
                 Delivery::ExactlyOnce,

@@ -545,7 +545,7 @@ mod tests {
         "null",
         "[]",
         "null",
-        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR: an error reply that is not known to be the server's: a proxy before it may have sent it\" }]",
+        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR: the error reply is not known; a proxy before the server may have sent it\" }]",
     ];
 
     #[test]
