@@ -1010,6 +1010,24 @@ mod tests {
         assert_eq!(APPEND_SHA1, Sha1::from(APPEND).digest().to_string());
     }
 
+    /// Checkers of providers read the script, and refuse keys that they do not find.
+    #[test]
+    fn scripts_name_their_key_literally() {
+        for script in [APPEND, HISTORY] {
+            let mut calls = 0;
+            for function in ["redis.call(", "redis.pcall(", "redis.acl_check_cmd("] {
+                for (at, _) in script.match_indices(function) {
+                    let arguments = &script[at + function.len()..];
+                    let (_command, rest) = arguments.split_once(", ").unwrap();
+                    assert!(rest.starts_with("KEYS[1]"), "{arguments}");
+                    calls += 1;
+                }
+            }
+            assert!(calls > 2);
+            assert_eq!(script.matches("KEYS").count(), calls);
+        }
+    }
+
     #[test]
     fn a_connection_begins_with_what_the_settings_ask_for() {
         let text = |text: &str| Some(text.to_owned());
