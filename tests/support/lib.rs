@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
 use socket2::{Domain, Socket, Type};
@@ -161,6 +161,74 @@ pub fn server_code<T>(result: Result<T, Error>) -> String {
         Err(Error::Memory(MemoryError::Server { code, .. })) => code,
         Err(error) => panic!("{error:?}"),
         Ok(_) => panic!("it did not fail"),
+    }
+}
+
+/// What a busy machine may add to the time that something takes.
+const SLACK: Duration = Duration::from_millis(1500);
+
+/// Checks that what began at `begin` took at least so long, and ended soon after. What
+/// would never end by itself must take longer than `SLACK`, so that it fails here.
+#[track_caller]
+pub fn took(begin: Instant, at_least: Duration) {
+    let taken = begin.elapsed();
+    assert!(
+        taken >= at_least && taken <= at_least + SLACK,
+        "took {taken:?}, expected {at_least:?} and a little more"
+    );
+}
+
+/// Runs an operation that ends by itself when `at_least` has passed, and returns its
+/// result.
+///
+/// The host stops an operation 100 ms after its deadline. A busy machine may leave the
+/// component less time than that, so an operation that was stopped is run again. An
+/// operation that never ends by itself is stopped each time, and fails the test.
+pub async fn ends_by_itself<T>(
+    at_least: Duration,
+    mut operation: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    for _ in 0..5 {
+        let begin = Instant::now();
+        let result = operation().await;
+        took(begin, at_least);
+        match &result {
+            Err(error) if error.to_string().contains("the component was stopped") => {
+                println!("after {:?}: {error}", begin.elapsed());
+            }
+            _ => return result,
+        }
+    }
+    panic!("the host stopped the component each time");
+}
+
+/// Checks that a key expires in so many seconds, or in a few less, which the test may
+/// have taken.
+#[track_caller]
+pub fn expires_in(redis: &mut Client, key: &str, seconds: i64) {
+    let ttl = integer(redis.command(&["TTL", key]).unwrap());
+    assert!(
+        (seconds - 10..=seconds).contains(&ttl),
+        "{key} expires in {ttl} s, expected {seconds} s"
+    );
+}
+
+/// Sends a signal to a server's process: `STOP` pauses it, `CONT` wakes it.
+pub fn signal(server: &Server, name: &str) {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(server.process_id().to_string())
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
+/// Blocks until a condition holds.
+#[track_caller]
+pub fn wait_until(condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it never was");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
