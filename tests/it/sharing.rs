@@ -11,21 +11,25 @@ use session_memory_host::{
     Role, SessionMemory,
 };
 use session_memory_tests::proxy::Proxy;
-use session_memory_tests::{builder, contents, guest, memory, refusal, server};
+use session_memory_tests::{builder, contents, guest, memory, refusal, server, took};
 use tokio::runtime::{self, Handle};
 use tokio::select;
 use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
-/// What a call of the guest may take, [`GRACE`] included.
-const LIMIT: Duration = Duration::from_millis(300);
-/// What a machine with other things to do may add.
-const SLACK: Duration = Duration::from_millis(100);
+/// What a call may take, [`GRACE`] included, where that is what is tested.
+const LIMIT: Duration = Duration::from_secs(1);
+/// More than a call ever takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Keeps an instance at work until the calls of a test have come, also on a busy
+/// machine.
+const WORK: &str = "sleep 200";
 
-/// The guest that does what the session id says, see `tests/guest`.
-fn guests() -> Builder {
+/// The guest that does what the session id says, see `tests/guest`. Its calls may take
+/// so long, [`GRACE`] included.
+fn guests(limit: Duration) -> Builder {
     let options = Options {
-        operation_timeout: Some((LIMIT - GRACE).as_millis() as u32),
+        operation_timeout: Some((limit - GRACE).as_millis() as u32),
         ..Options::default()
     };
     SessionMemory::builder()
@@ -35,8 +39,8 @@ fn guests() -> Builder {
 }
 
 /// One instance of it, which has had one call.
-async fn one_guest() -> SessionMemory {
-    let memory = guests().max_instances(1).open().await.unwrap();
+async fn one_guest(limit: Duration) -> SessionMemory {
+    let memory = guests(limit).max_instances(1).open().await.unwrap();
     memory.count("behave").await.unwrap();
     memory
 }
@@ -75,11 +79,12 @@ fn operation(session_id: &str, action: Action) -> Operation {
 
 #[tokio::test]
 async fn a_lone_call_takes_no_detour() {
-    let memory = one_guest().await;
+    let memory = one_guest(PATIENCE).await;
     // In a pipeline it would be 1, and a task would be there.
     assert_eq!(memory.count("together").await.unwrap(), 0);
-    let mut call = Box::pin(memory.get("sleep 20", None));
-    let waits = timeout(Duration::from_millis(5), &mut call).await;
+    let mut call = Box::pin(memory.get(WORK, None));
+    // Begun, and no more.
+    let waits = timeout(Duration::ZERO, &mut call).await;
     assert!(waits.is_err());
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     call.await.unwrap();
@@ -88,8 +93,8 @@ async fn a_lone_call_takes_no_detour() {
 
 #[tokio::test]
 async fn calls_that_wait_go_out_together() {
-    let memory = one_guest().await;
-    let first = begin_count(&memory, "sleep 20").await;
+    let memory = one_guest(PATIENCE).await;
+    let first = begin_count(&memory, WORK).await;
     let mut waiting = Vec::new();
     for _ in 0..200 {
         waiting.push(begin_count(&memory, "together").await);
@@ -105,8 +110,8 @@ async fn calls_that_wait_go_out_together() {
 
 #[tokio::test]
 async fn large_calls_go_out_with_few() {
-    let memory = one_guest().await;
-    let first = begin_count(&memory, "sleep 20").await;
+    let memory = one_guest(PATIENCE).await;
+    let first = begin_count(&memory, WORK).await;
     let mut waiting = Vec::new();
     // Half of what a pipeline has, all of it, and more.
     for kibibytes in [128, 127, 127, 127, 300, 1] {
@@ -132,15 +137,15 @@ async fn large_calls_go_out_with_few() {
 
 #[tokio::test]
 async fn a_long_read_goes_alone_and_in_its_turn() {
-    let memory = one_guest().await;
-    let first = begin_count(&memory, "sleep 20").await;
+    let memory = one_guest(PATIENCE).await;
+    let first = begin_count(&memory, WORK).await;
     let before = [
         begin_count(&memory, "together").await,
         begin_count(&memory, "together").await,
     ];
     let short = begin_get(&memory, "together", Some(100)).await;
     let reads = [
-        begin_get(&memory, "sleep 50", None).await,
+        begin_get(&memory, "sleep 1000", None).await,
         begin_get(&memory, "sleep 50", Some(101)).await,
     ];
     let own = [
@@ -159,26 +164,27 @@ async fn a_long_read_goes_alone_and_in_its_turn() {
         assert_eq!(call.await.unwrap().unwrap(), 3);
     }
     short.await.unwrap().unwrap();
-    assert!(begin.elapsed() < Duration::from_millis(50));
+    let long = Duration::from_millis(1000);
+    assert!(begin.elapsed() < long, "they went out with a long read");
     for read in reads {
         read.await.unwrap().unwrap();
     }
     // A caller's own pipeline goes out with others like a single operation.
     let two = [Ok(Outcome::Length(3)), Ok(Outcome::Length(3))];
     assert_eq!(pipeline.await.unwrap().unwrap(), two);
-    assert!(begin.elapsed() >= Duration::from_millis(100));
+    took(begin, long + Duration::from_millis(50));
     assert_eq!(behind.await.unwrap().unwrap(), 3);
 }
 
 #[tokio::test]
 async fn a_long_call_does_not_hold_up_the_others() {
-    let memory = guests().max_instances(2).open().await.unwrap();
-    let long = begin_get(&memory, "sleep 150", None).await;
+    let memory = guests(PATIENCE).max_instances(2).open().await.unwrap();
+    let long = begin_get(&memory, "sleep 1000", None).await;
     let begin = Instant::now();
     for n in 1..=10 {
         assert_eq!(memory.count("behave").await.unwrap(), n);
     }
-    assert!(begin.elapsed() < Duration::from_millis(150));
+    assert!(begin.elapsed() < Duration::from_millis(1000));
     assert!(!long.is_finished());
     long.await.unwrap().unwrap();
 }
@@ -205,9 +211,13 @@ async fn there_are_no_more_instances_than_allowed() {
 
 #[tokio::test]
 async fn more_calls_than_may_wait_are_refused() {
-    let memory = guests().max_instances(1).max_waiting(3).open().await;
+    let memory = guests(PATIENCE)
+        .max_instances(1)
+        .max_waiting(3)
+        .open()
+        .await;
     let memory = memory.unwrap();
-    let first = begin_count(&memory, "sleep 20").await;
+    let first = begin_count(&memory, WORK).await;
     let mut waiting = Vec::new();
     for _ in 0..3 {
         waiting.push(begin_count(&memory, "together").await);
@@ -281,16 +291,16 @@ async fn every_caller_gets_its_own_result() {
 
 #[tokio::test]
 async fn a_call_whose_time_is_over_while_it_waits_is_not_sent() {
-    let memory = one_guest().await;
+    let memory = one_guest(LIMIT).await;
     let begin = Instant::now();
-    let first = begin_get(&memory, "sleep 200", None).await;
-    let second = begin_get(&memory, "sleep 200", None).await;
+    let first = begin_get(&memory, "sleep 600", None).await;
+    let second = begin_get(&memory, "sleep 600", None).await;
     let third = begin_add(&memory, "behave").await;
     first.await.unwrap().unwrap();
     for (call, text) in [
         (
             refusal(second.await.unwrap()),
-            "get \"sleep 200\": no answer within 300 ms, of which other calls took some",
+            "get \"sleep 600\": no answer within 1000 ms, of which other calls took some",
         ),
         (
             refusal(third.await.unwrap()),
@@ -298,8 +308,7 @@ async fn a_call_whose_time_is_over_while_it_waits_is_not_sent() {
         ),
     ] {
         assert_eq!(call, ("timeout", text.to_owned()));
-        let taken = begin.elapsed();
-        assert!(taken >= LIMIT && taken < LIMIT + SLACK, "{taken:?}");
+        took(begin, LIMIT);
     }
     // The instance had time for the second one, and has not seen the third.
     assert_eq!(memory.count("behave").await.unwrap(), 4);
@@ -307,10 +316,10 @@ async fn a_call_whose_time_is_over_while_it_waits_is_not_sent() {
 
 #[tokio::test]
 async fn a_write_whose_time_is_over_in_flight_is_not_known() {
-    let memory = one_guest().await;
-    let first = begin_get(&memory, "sleep 200", None).await;
+    let memory = one_guest(LIMIT).await;
+    let first = begin_get(&memory, "sleep 600", None).await;
     let writes = [
-        begin_add(&memory, "sleep 200").await,
+        begin_add(&memory, "sleep 600").await,
         begin_add(&memory, "behave").await,
     ];
     first.await.unwrap().unwrap();
@@ -319,16 +328,16 @@ async fn a_write_whose_time_is_over_in_flight_is_not_known() {
     for write in writes {
         let (variant, text) = refusal(write.await.unwrap());
         assert_eq!(variant, "outcome-unknown");
-        assert!(text.ends_with("no answer within 300 ms, of which other calls took some"));
+        assert!(text.ends_with("no answer within 1000 ms, of which other calls took some"));
     }
     assert_eq!(later.await.unwrap().unwrap(), 5);
 }
 
 #[tokio::test]
 async fn what_ends_an_instance_is_told_to_each_of_its_calls() {
-    let memory = one_guest().await;
+    let memory = one_guest(PATIENCE).await;
     for order in ["trap", "not-utf8", "omit"] {
-        let first = begin_count(&memory, "sleep 20").await;
+        let first = begin_count(&memory, WORK).await;
         let read = begin_count(&memory, "behave").await;
         let ends = begin_get(&memory, order, Some(1)).await;
         let write = begin_add(&memory, "behave").await;
@@ -347,7 +356,7 @@ async fn what_ends_an_instance_is_told_to_each_of_its_calls() {
         assert_eq!(memory.count("behave").await.unwrap(), 1, "{order}");
     }
 
-    let first = begin_count(&memory, "sleep 20").await;
+    let first = begin_count(&memory, WORK).await;
     let swapped = begin_count(&memory, "swap").await;
     let beside = begin_count(&memory, "behave").await;
     first.await.unwrap().unwrap();
@@ -361,9 +370,9 @@ async fn what_ends_an_instance_is_told_to_each_of_its_calls() {
 
 #[tokio::test]
 async fn what_takes_the_memory_ends_each_call_by_what_it_does() {
-    let memory = guests().max_instances(1).max_memory(32 << 20);
+    let memory = guests(PATIENCE).max_instances(1).max_memory(32 << 20);
     let memory = memory.open().await.unwrap();
-    let first = begin_count(&memory, "sleep 20").await;
+    let first = begin_count(&memory, WORK).await;
     let read = begin_count(&memory, "behave").await;
     let ends = begin_get(&memory, "grow", Some(1)).await;
     let write = begin_add(&memory, "behave").await;
@@ -381,12 +390,13 @@ async fn what_takes_the_memory_ends_each_call_by_what_it_does() {
     assert!(matches!(error, Error::Component { .. }), "{error:?}");
     let text = "pipeline of 2, first clear \"behave\": ";
     assert!(error.to_string().starts_with(text), "{error}");
+    let impatient = guests(Duration::from_millis(300)).open().await.unwrap();
     for (actions, expected) in [
         ([Action::Count, Action::Exists], "timeout"),
         ([Action::Count, Action::Clear], "outcome-unknown"),
     ] {
         let own = actions.map(|action| operation("sleep", action));
-        let (variant, text) = refusal(memory.pipeline(&own).await);
+        let (variant, text) = refusal(impatient.pipeline(&own).await);
         assert_eq!(variant, expected);
         assert_eq!(
             text,
@@ -398,11 +408,11 @@ async fn what_takes_the_memory_ends_each_call_by_what_it_does() {
 
 #[tokio::test]
 async fn a_call_that_is_given_up_changes_nothing_for_the_others() {
-    let memory = one_guest().await;
-    let first = begin_count(&memory, "sleep 20").await;
+    let memory = one_guest(PATIENCE).await;
+    let first = begin_count(&memory, WORK).await;
     let kept = begin_count(&memory, "together").await;
     let waiting = begin_add(&memory, "trap").await;
-    let in_flight = begin_add(&memory, "sleep 50").await;
+    let in_flight = begin_add(&memory, WORK).await;
     let behind = begin_count(&memory, "together").await;
     // While it waits: it is not sent.
     waiting.abort();
@@ -515,7 +525,7 @@ async fn giving_up_all_calls_and_the_memory_closes_the_connections() {
     drop(memory);
     let begin = Instant::now();
     while proxy.connections() > 0 {
-        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(begin.elapsed() < Duration::from_secs(10));
         sleep(Duration::from_millis(1)).await;
     }
 }
@@ -524,7 +534,6 @@ async fn giving_up_all_calls_and_the_memory_closes_the_connections() {
 async fn in_memory_is_one_instance_however_many_call() {
     let options = Options {
         provider: Some(Provider::InMemory),
-        operation_timeout: Some((LIMIT - GRACE).as_millis() as u32),
         ..Options::default()
     };
     let builder = || {
@@ -559,7 +568,7 @@ fn a_runtime_that_is_shut_down_leaves_no_call_without_an_answer() {
         runtime.enable_all().build().unwrap()
     };
     let (one, other) = (new(), new());
-    let memory = one.block_on(one_guest());
+    let memory = one.block_on(one_guest(PATIENCE));
     // The first call and the first in line are those of the runtime that goes.
     one.block_on(async {
         begin_count(&memory, "sleep").await;
@@ -598,7 +607,7 @@ async fn a_prepared_memory_is_opened_as_often_as_wanted() {
 
 #[tokio::test]
 async fn there_are_as_many_instances_as_were_preallocated() {
-    let prepared = guests().preallocate(2).prepare().unwrap();
+    let prepared = guests(PATIENCE).preallocate(2).prepare().unwrap();
     for _ in 0..3 {
         let one = prepared.open().await.unwrap();
         let _two = prepared.open().await.unwrap();
