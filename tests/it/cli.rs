@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
-use session_memory_tests::{cli_with, elements, free_port, redis, run, server, server_with};
+use session_memory_tests::{
+    cli_with, elements, expires_in, free_port, redis, run, server, server_with,
+};
 
 struct Shell {
     port: String,
@@ -149,10 +151,7 @@ fn options_come_before_the_environment() {
         (Some(0), "1\n".to_owned(), String::new())
     );
     assert_eq!(elements(&server, "given:s").len(), 1);
-    assert_eq!(
-        format!("{:?}", redis(&server, &["TTL", "given:s"])),
-        "Integer(77)"
-    );
+    expires_in(&mut server.client().unwrap(), "given:s", 77);
 
     let mut command = cli_with(&["--provider", "in-memory", "add", "s", "user", "x"]);
     assert_eq!(outcome(run(&mut command, b"")).1, "1\n");

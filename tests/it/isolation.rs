@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use session_memory_host::{Message, NetworkPolicy, Options, Provider, Role, SessionMemory};
-use session_memory_tests::{builder, memory, memory_with, redis, refusal, server};
+use session_memory_tests::{
+    builder, ends_by_itself, memory, memory_with, redis, refusal, server, signal,
+};
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,13 +74,14 @@ async fn a_call_that_was_given_up_leaves_no_reply_behind() {
         .await
         .unwrap();
     for milliseconds in [0, 1, 5, 20, 50] {
-        redis(&server, &["CLIENT", "PAUSE", "100", "ALL"]);
+        signal(&server, "STOP");
         let given_up = timeout(
             Duration::from_millis(milliseconds),
             memory.get("alice", None),
         )
         .await;
         assert!(given_up.is_err());
+        signal(&server, "CONT");
         assert_eq!(
             content(memory.get("bob", None).await.unwrap()),
             "bob's question"
@@ -104,16 +107,17 @@ async fn a_connection_that_the_server_closed_is_replaced() {
 async fn a_server_that_was_started_again_is_used_again() {
     let mut server = server();
     let options = Options {
-        operation_timeout: Some(300),
+        operation_timeout: Some(1000),
         ..Options::default()
     };
     let memory = memory_with(&server, options).await;
     memory.add("s", Role::User, "before", None).await.unwrap();
     server.kill().unwrap();
-    assert_eq!(
-        refusal(memory.add("s", Role::User, "lost", None).await).0,
-        "unavailable"
-    );
+    // It goes on trying until there is no time for another try.
+    let lost = ends_by_itself(Duration::from_millis(300), async || {
+        memory.add("s", Role::User, "lost", None).await
+    });
+    assert_eq!(refusal(lost.await).0, "unavailable");
     server.restart().unwrap();
     // The server has forgotten the script, too.
     assert_eq!(memory.add("s", Role::User, "after", None).await.unwrap(), 1);

@@ -16,8 +16,6 @@ fn with_password(delivery: Delivery) -> Options {
     Options {
         password: Some(PASSWORD.to_owned().into()),
         delivery: Some(delivery),
-        connect_timeout: Some(300),
-        operation_timeout: Some(300),
         ..Options::default()
     }
 }
