@@ -538,55 +538,70 @@ async fn a_garbled_reply_is_never_taken_for_another() {
     println!("bits of replies garbled: {garbled}, wrong answers: 0");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_call_that_is_dropped_at_any_await_leaves_no_reply_behind() {
     let server = server();
-    let mut dropped = 0;
+    let mut runs = Vec::new();
     for delivery in DELIVERIES {
-        let bench = &mut Bench::new(&server, delivery, PATIENCE).await;
-        let other = bench.session(Operation::Add);
-        let theirs = bench.memory.add(&other, Role::User, "theirs", None).await;
-        theirs.unwrap();
         for operation in OPERATIONS {
             for direction in [Direction::Request, Direction::Reply] {
-                for polls in 0.. {
-                    let case =
-                        format!("{operation:?} {delivery:?} after {polls} polls, {direction:?}");
-                    let session = bench.session(operation);
-                    // The slower it is, the more often it is polled.
-                    bench.proxy.break_next(Fault {
-                        direction,
-                        offset: 0,
-                        action: Action::Trickle(Duration::from_micros(100)),
-                    });
-                    let result = polled(operation.run(&bench.memory, &session), polls).await;
-                    bench.proxy.break_nothing();
-                    let messages = bench.memory.get(&other, None).await.unwrap();
-                    assert!(
-                        messages.iter().map(|m| &m.content).eq(["theirs"]),
-                        "{case}: {messages:?}"
-                    );
-                    assert_eq!(bench.memory.count(&other).await.unwrap(), 1, "{case}");
-                    // What was given up may still be on its way.
-                    while result.is_none() && bench.proxy.connections() > 1 {
-                        tokio::time::sleep(Duration::from_micros(100)).await;
-                    }
-                    let stored = bench.stored(&session);
-                    let either = [operation.before(), operation.after()];
-                    assert!(
-                        either.iter().any(|either| stored == *either),
-                        "{case}: {stored:?}"
-                    );
-                    if let Some(result) = result {
-                        assert!(result.unwrap(), "{case}");
-                        break;
-                    }
-                    dropped += 1;
-                }
+                let bench = Bench::new(&server, delivery, PATIENCE).await;
+                runs.push(tokio::spawn(dropped(bench, operation, delivery, direction)));
             }
         }
     }
+    let mut dropped = 0;
+    for run in runs {
+        dropped += run.await.unwrap();
+    }
     println!("calls dropped at an await: {dropped}, replies misdelivered: 0");
+}
+
+/// Drops an operation after 0, 1, 2 polls and so on, until it needs no more. Returns how
+/// often it was dropped.
+async fn dropped(
+    mut bench: Bench,
+    operation: Operation,
+    delivery: Delivery,
+    direction: Direction,
+) -> usize {
+    let other = bench.session(Operation::Add);
+    let theirs = bench.memory.add(&other, Role::User, "theirs", None).await;
+    theirs.unwrap();
+    let mut polls = 0;
+    loop {
+        let case = format!("{operation:?} {delivery:?} after {polls} polls, {direction:?}");
+        let session = bench.session(operation);
+        // The slower it is, the more often it is polled.
+        bench.proxy.break_next(Fault {
+            direction,
+            offset: 0,
+            action: Action::Trickle(Duration::from_micros(300)),
+        });
+        let result = polled(operation.run(&bench.memory, &session), polls).await;
+        bench.proxy.break_nothing();
+        let messages = bench.memory.get(&other, None).await.unwrap();
+        assert!(
+            messages.iter().map(|m| &m.content).eq(["theirs"]),
+            "{case}: {messages:?}"
+        );
+        assert_eq!(bench.memory.count(&other).await.unwrap(), 1, "{case}");
+        // What was given up may still be on its way.
+        while result.is_none() && bench.proxy.connections() > 1 {
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+        let stored = bench.stored(&session);
+        let either = [operation.before(), operation.after()];
+        assert!(
+            either.iter().any(|either| stored == *either),
+            "{case}: {stored:?}"
+        );
+        if let Some(result) = result {
+            assert!(result.unwrap(), "{case}");
+            return polls;
+        }
+        polls += 1;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
