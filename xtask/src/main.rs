@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, build, demo, test and benchmark of Session Memory.
+//! `cargo xtask`: set-up, build, demo, test, soak test and benchmark of Session Memory.
 
 mod bench;
 mod demo;
@@ -7,6 +7,7 @@ mod setup;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,9 @@ usage: cargo xtask <command>
   build  set up, then build the component and the command-line program
   demo   set up, build, then play a conversation through the component
   test   set up, then check format and lints, run all tests, build the docs
+  soak SECONDS
+         set up, then load a server for so long with ten faults a second; the tests
+         do that for five seconds
   bench  set up, build, then compare with other clients of Redis, which takes about
          ten minutes; with --quick a minute, to see that it works";
 
@@ -42,6 +46,13 @@ fn main() -> ExitCode {
         (Some("build"), None, None) => build(),
         (Some("demo"), None, None) => build().and_then(|()| demo::run(&cli()?)),
         (Some("test"), None, None) => test(),
+        (Some("soak"), seconds, None) => match soak_time(seconds) {
+            Ok(seconds) => soak(seconds),
+            Err(error) => {
+                eprintln!("xtask: {error}\n\n{USAGE}");
+                return ExitCode::from(2);
+            }
+        },
         (Some("bench"), None, None) => setup::target().and_then(|()| bench::measure(false)),
         (Some("bench"), Some("--quick"), None) => build().and_then(|()| bench::measure(true)),
         _ => {
@@ -140,6 +151,38 @@ fn test() -> Result {
     Ok(())
 }
 
+/// For how many seconds to soak.
+fn soak_time(argument: Option<&str>) -> Result<NonZero<u32>> {
+    let allowed = "allowed is a whole number of seconds, at least 1";
+    let seconds = argument.ok_or_else(|| format!("soak: SECONDS is missing, {allowed}"))?;
+    seconds
+        .parse()
+        .map_err(|_| format!("soak: SECONDS is {seconds:?}, {allowed}"))
+}
+
+fn soak(seconds: NonZero<u32>) -> Result {
+    setup::target()?;
+    setup::redis()?;
+    step(&format!(
+        "soaking for {seconds} s; the first time this takes some minutes to build"
+    ));
+    // Of the whole workspace, as it was built for the tests.
+    env_cargo(
+        &[
+            "test",
+            "--release",
+            "--workspace",
+            "--test",
+            "it",
+            "soak::",
+            "--",
+            "--nocapture",
+        ],
+        "SOAK_SECONDS",
+        &seconds.to_string(),
+    )
+}
+
 /// Says what is done next.
 fn step(what: &str) {
     eprintln!("==> {what}");
@@ -213,3 +256,24 @@ fn interrupted() -> bool {
 }
 
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_soak_is_a_number_of_seconds() {
+        assert_eq!(soak_time(Some("60")), Ok(NonZero::new(60).unwrap()));
+        for (argument, expected) in [
+            (None, "SECONDS is missing, "),
+            (Some(""), r#"SECONDS is "", "#),
+            (Some("0"), r#"SECONDS is "0", "#),
+            (Some("-1"), r#"SECONDS is "-1", "#),
+            (Some("1m"), r#"SECONDS is "1m", "#),
+        ] {
+            let error = soak_time(argument).unwrap_err();
+            let allowed = "allowed is a whole number of seconds, at least 1";
+            assert_eq!(error, format!("soak: {expected}{allowed}"));
+        }
+    }
+}
