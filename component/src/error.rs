@@ -198,6 +198,8 @@ fn refusal(text: &str) -> Option<Error> {
         // Redis 6 has them with and without.
         _ if is_denied_script(text) => Some(not_permitted(text)),
         "ERR" => refusal_without_code(rest),
+        // That of a script, before Redis 7.
+        _ if in_script.is_some() => refusal_without_code(text),
         _ => None,
     }
 }
@@ -330,7 +332,7 @@ const BY_CODE: [(&str, Refusal, &str); 15] = [
 ];
 
 /// Replies without a code, by how they begin.
-const BY_TEXT: [(&str, Refusal, &str); 13] = [
+const BY_TEXT: [(&str, Refusal, &str); 15] = [
     ("max number of clients", Refusal::Clients, FULL),
     (
         "max request size",
@@ -354,7 +356,16 @@ const BY_TEXT: [(&str, Refusal, &str); 13] = [
     (
         "Unknown Redis command called",
         Refusal::Server,
-        "the server does not know a command that the script uses; delivery at-most-once needs no script",
+        NOT_IN_SCRIPT,
+    ),
+    // Valkey 9.
+    ("Unknown command called", Refusal::Server, NOT_IN_SCRIPT),
+    // The script asks before it writes; in Valkey it is `server` that it asks.
+    (
+        "Invalid command passed to",
+        Refusal::Server,
+        "the server does not know EXPIRE, which a time to live needs, or LTRIM, which max-messages \
+         needs",
     ),
     ("EXEC without MULTI", Refusal::Server, OTHER_FORM),
     ("MULTI calls can not be nested", Refusal::Server, OTHER_FORM),
@@ -369,6 +380,8 @@ const BY_TEXT: [(&str, Refusal, &str); 13] = [
 const WRONG_CREDENTIALS: &str = "the server does not accept the username or the password";
 const NO_PASSWORD: &str = "the server has no password: leave out password (REDIS_PASSWORD)";
 const NO_DATABASE: &str = "the server does not have it";
+const NOT_IN_SCRIPT: &str = "the server does not know a command that the script uses; delivery \
+                             at-most-once needs no script";
 const OTHER_FORM: &str = "the server does not take the request in this form";
 
 /// What a script may not run has had several texts, and not always a code.
@@ -500,7 +513,7 @@ mod tests {
 
     /// Error replies, with the variant and the text that each comes to. All of them come
     /// before execution.
-    const REFUSALS: [(&str, &str, &str); 41] = [
+    const REFUSALS: [(&str, &str, &str); 45] = [
         (
             "WRONGTYPE Operation against a key holding the wrong kind of value",
             "wrong-type",
@@ -690,6 +703,30 @@ mod tests {
              needs no script",
         ),
         (
+            "ERR Unknown command called from script script: on @user_script:1.",
+            "server",
+            "ERR: the server does not know a command that the script uses; delivery at-most-once \
+             needs no script",
+        ),
+        (
+            "@user_script: 46: Unknown Redis command called from Lua script",
+            "server",
+            "ERR: the server does not know a command that the script uses; delivery at-most-once \
+             needs no script",
+        ),
+        (
+            "ERR Invalid command passed to redis.acl_check_cmd() script: f_x, on @user_script:36.",
+            "server",
+            "ERR: the server does not know EXPIRE, which a time to live needs, or LTRIM, which \
+             max-messages needs",
+        ),
+        (
+            "ERR Invalid command passed to server.acl_check_cmd() script: on @user_script:36.",
+            "server",
+            "ERR: the server does not know EXPIRE, which a time to live needs, or LTRIM, which \
+             max-messages needs",
+        ),
+        (
             "EXECABORT Transaction discarded because of: ERR wrong number of arguments for \
              'expire' command",
             "server",
@@ -724,7 +761,7 @@ mod tests {
 
     /// Error replies that may come after execution: those of proxies, and of nobody
     /// known.
-    const UNKNOWN: [&str; 11] = [
+    const UNKNOWN: [&str; 12] = [
         "upstream failure",
         "ERR Connection timed out",
         "ERR upstream reset: reset reason: connection termination",
@@ -733,6 +770,7 @@ mod tests {
         "UNBLOCKED client unblocked via CLIENT UNBLOCK",
         "ERR internal error",
         "ERR Error running script (call to f_x): @user_script:60: @user_script: 60: -OOM x",
+        "@user_script: 60: hunter2",
         "OOPS",
         "WRONGTYPEX",
         "",
