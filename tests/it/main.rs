@@ -25,3 +25,4 @@ mod sharing;
 mod silence;
 mod soak;
 mod stored;
+mod texts;

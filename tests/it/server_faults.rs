@@ -230,6 +230,44 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_out_of_memory_is_read_all_the_same() {
+    let server = server_with(&["--maxmemory-policy", "noeviction"]);
+    let memory = memory_with(&server, options(Delivery::ExactlyOnce, 5000)).await;
+    // More than fit in a page.
+    for number in 0..300 {
+        let content = number.to_string();
+        memory.add("s", Role::User, &content, None).await.unwrap();
+    }
+    let at_most_once = memory_with(&server, options(Delivery::AtMostOnce, 5000)).await;
+    redis(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    // Redis 8 refuses what writes alone.
+    let mut client = server.client().unwrap();
+    client.command(&["MULTI"]).unwrap();
+    let queued = client.command(&["LLEN", "session:s"]).unwrap();
+    let refuses_transactions = matches!(queued, Value::Error(_));
+    for (limit, count) in [(None, 300), (Some(290), 290), (Some(10), 10)] {
+        let messages = memory.get("s", limit).await.unwrap();
+        assert_eq!(messages.len(), count);
+        assert_eq!(messages.last().unwrap().content, "299");
+        let history = memory.history("s", limit).await.unwrap();
+        assert_eq!(history.messages, messages);
+        assert_eq!((history.total, history.skipped), (300, 0));
+        let ttl = history.ttl_seconds.unwrap();
+        assert!((3500..=3600).contains(&ttl), "{ttl}");
+
+        assert_eq!(at_most_once.get("s", limit).await.unwrap(), messages);
+        let read = at_most_once.history("s", limit).await;
+        if refuses_transactions {
+            let said = "history of \"s\": OOM: the server has no memory left for writes (maxmemory); \
+                        a transaction that reads counts as one, get does not";
+            assert_eq!(refusal(read), ("server", said.to_owned()));
+        } else {
+            assert_eq!(read.unwrap(), history);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_loads_is_waited_for() {
     for delivery in DELIVERIES {
         // It waits after every key, in microseconds, until it is told otherwise. The
