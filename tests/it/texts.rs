@@ -546,9 +546,10 @@ async fn a_peer_that_hangs_up_without_a_word_may_want_something_else() {
         // So that it is no reset.
         let _ = connection.read(&mut [0; 1024]);
     });
-    let tls = "the connection was lost before the server answered: it may want TLS";
-    let select = ", or be a proxy that closes it on SELECT (db)";
-    let multi = ", or be a proxy that closes it on MULTI (delivery at-most-once)";
+    let tls = "the connection was lost before the server answered: it may want TLS, or be a proxy \
+               without a server";
+    let select = ", or one that closes it on SELECT (db)";
+    let multi = ", or one that closes it on MULTI (delivery at-most-once)";
     for (options, said) in [
         (Options::default(), tls.to_owned()),
         (with_db(Options::default()), [tls, select].concat()),
