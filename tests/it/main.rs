@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
 mod artifact;
+mod caps;
 mod cli;
 mod contract;
 mod errors;
