@@ -10,6 +10,7 @@ mod errors;
 mod expiry;
 mod faults;
 mod first_connection;
+mod idle;
 mod isolation;
 mod least_privilege;
 mod limits;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
 pub mod proxy;
+#[cfg(target_os = "linux")]
+pub mod sockets;
 
 use std::fs;
 use std::io::{Read, Write};

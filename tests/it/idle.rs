@@ -1,0 +1,68 @@
+//! Connections that nobody has used for a while.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use session_memory_host::Options;
+use session_memory_tests::proxy::Proxy;
+use session_memory_tests::{builder, server};
+
+/// The connection and the number of each exchange, when there was a pause between two
+/// operations.
+async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
+    let server = server();
+    let proxy = Proxy::start(server.address());
+    let places = Arc::new(Mutex::new(Vec::new()));
+    proxy.plan({
+        let places = Arc::clone(&places);
+        move |place| {
+            let mut places = places.lock().unwrap();
+            places.push((place.connection, place.exchange));
+            None
+        }
+    });
+    let options = Options {
+        max_idle,
+        ..Options::default()
+    };
+    let memory = builder(proxy.port(), options).open().await.unwrap();
+    memory.count("s").await.unwrap();
+    // It is time that matters here, and nothing else.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    memory.count("s").await.unwrap();
+    places.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_replaced_before_it_is_used() {
+    // The first exchange of a connection is its handshake.
+    let replaced = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    assert_eq!(exchanges(Some(50)).await, replaced);
+    let kept = [(0, 0), (0, 1), (0, 2)];
+    assert_eq!(exchanges(None).await, kept);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_idle_connection_is_probed_after_a_minute() {
+    use std::net::TcpStream;
+
+    use session_memory_tests::sockets::connected_to;
+    use session_memory_tests::{memory, wait_until};
+
+    let server = server();
+    let memory = memory(&server).await;
+    memory.count("s").await.unwrap();
+    // What is not asked for, a connection has not.
+    let _other = TcpStream::connect(server.address()).unwrap();
+    let timers = || -> Vec<Option<Duration>> {
+        let sockets = connected_to(server.port());
+        sockets.iter().map(|socket| socket.keep_alive).collect()
+    };
+    // There may still be something to be acknowledged, which takes the timer.
+    wait_until(|| timers().into_iter().flatten().count() == 1);
+    assert_eq!(timers().len(), 2);
+    let left = timers().into_iter().flatten().next().unwrap();
+    let minute = Duration::from_secs(30)..=Duration::from_secs(61);
+    assert!(minute.contains(&left), "{left:?}");
+}
