@@ -12,6 +12,8 @@ mod faults;
 mod first_connection;
 mod idle;
 mod isolation;
+#[cfg(target_os = "linux")]
+mod kept_instances;
 mod least_privilege;
 mod limits;
 mod look_back;

@@ -1,0 +1,390 @@
+//! A host that keeps its instances: one of a few lines, as others may have, which ends
+//! nothing and stops nothing from outside. Ours discards an instance whose call was cut
+//! short, and with it whatever it held.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use session_memory_host::COMPONENT;
+use session_memory_tests::sockets::{Socket, connected_to};
+use session_memory_tests::{Server, integer, peer, redis, server, wait_until};
+use socket2::SockRef;
+use tokio::time::timeout;
+use wasmtime::component::{Component, Linker, ResourceAny, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+#[allow(missing_docs, reason = "wit/ documents the contract")]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package edge:own-host;
+
+            world provider {
+                export edge:session-memory/types@0.1.0;
+                export edge:session-memory/memory@0.1.0;
+            }
+        ",
+        world: "edge:own-host/provider",
+        exports: { default: async },
+    });
+}
+
+use bindings::Provider;
+use bindings::exports::edge::session_memory::types::{Error, Options, Role};
+
+struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// An instance, which lives as long as this does.
+struct Instance {
+    store: Store<State>,
+    exports: Provider,
+}
+
+impl Instance {
+    /// An instance that may use the network, and what else it is told.
+    async fn new(configure: impl FnOnce(&mut WasiCtxBuilder)) -> Instance {
+        let mut config = Config::new();
+        // As the library has it, so that compiled code is found in the same cache.
+        config.epoch_interruption(true);
+        let engine = Engine::new(&config).unwrap();
+        let component = Component::from_binary(&engine, COMPONENT).unwrap();
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+        let mut wasi = WasiCtx::builder();
+        wasi.inherit_network().allow_tcp(true);
+        configure(&mut wasi);
+        let state = State {
+            wasi: wasi.build(),
+            table: ResourceTable::new(),
+        };
+        let mut store = Store::new(&engine, state);
+        // Nobody advances the epoch.
+        store.set_epoch_deadline(1);
+        let exports = Provider::instantiate_async(&mut store, &component, &linker).await;
+        Instance {
+            store,
+            exports: exports.unwrap(),
+        }
+    }
+
+    async fn open(&mut self, options: &Options) -> Result<ResourceAny, Error> {
+        let guest = self.exports.edge_session_memory_memory().client();
+        let opened = timeout(PATIENCE, guest.call_open(&mut self.store, options)).await;
+        opened.expect("it ends by itself").unwrap()
+    }
+
+    async fn add(&mut self, client: ResourceAny, session: &str, text: &str) -> Result<u32, Error> {
+        let guest = self.exports.edge_session_memory_memory().client();
+        let call = guest.call_add(&mut self.store, client, session, Role::User, text, None);
+        let added = timeout(PATIENCE, call).await;
+        added.expect("it ends by itself").unwrap()
+    }
+
+    async fn count(&mut self, client: ResourceAny, session: &str) -> Result<u32, Error> {
+        let guest = self.exports.edge_session_memory_memory().client();
+        let counted = timeout(PATIENCE, guest.call_count(&mut self.store, client, session)).await;
+        counted.expect("it ends by itself").unwrap()
+    }
+}
+
+/// What no call takes, not even on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn options(port: u16) -> Options {
+    Options {
+        provider: None,
+        host: Some("127.0.0.1".to_owned()),
+        port: Some(port),
+        username: None,
+        password: None,
+        db: None,
+        session_ttl: None,
+        ttl_policy: None,
+        delivery: None,
+        key_prefix: None,
+        connect_timeout: None,
+        connect: None,
+        operation_timeout: Some(10_000),
+        response_timeout: Some(5_000),
+        max_idle: None,
+        max_messages: None,
+        max_message_bytes: Some(16 << 20),
+        max_reply_bytes: None,
+    }
+}
+
+/// What a [`Way`] does with what the component sends after the handshake.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// Takes it to the server.
+    Carries,
+    /// Lets it lie.
+    Stalls,
+    /// Resets the connection.
+    Resets,
+}
+
+/// A way to a server that takes nothing for a while.
+struct Way {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mode: Mutex<Mode>,
+    changed: Condvar,
+}
+
+impl Way {
+    fn start(server: &Server) -> Way {
+        let address = server.address();
+        let shared = Arc::new(Shared {
+            mode: Mutex::new(Mode::Carries),
+            changed: Condvar::new(),
+        });
+        let port = peer({
+            let shared = Arc::clone(&shared);
+            move |component| carry(&component, address, &shared)
+        });
+        Way { port, shared }
+    }
+
+    fn set(&self, mode: Mode) {
+        *self.shared.mode.lock().unwrap() = mode;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// Carries a connection until one of its ends closes it.
+fn carry(mut component: &TcpStream, server: SocketAddr, shared: &Shared) {
+    // Gone with its test.
+    let Ok(server) = TcpStream::connect(server) else {
+        return;
+    };
+    component.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
+    // So that a few megabytes do not fit in between.
+    let sock = SockRef::from(component);
+    sock.set_recv_buffer_size(64 * 1024).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Either end may be gone.
+            let _ = std::io::copy(&mut &server, &mut &*component);
+            let _ = component.shutdown(Shutdown::Both);
+        });
+        let mut server = &server;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut has_greeted = false;
+        while let Ok(size @ 1..) = component.read(&mut buffer) {
+            if has_greeted {
+                let mode = shared.mode.lock().unwrap();
+                let stalls = |mode: &mut Mode| *mode == Mode::Stalls;
+                let mode = shared.changed.wait_while(mode, stalls).unwrap();
+                if *mode == Mode::Resets {
+                    sock.set_linger(Some(Duration::ZERO)).unwrap();
+                    break;
+                }
+            }
+            has_greeted = true;
+            if server.write_all(&buffer[..size]).is_err() {
+                break;
+            }
+        }
+        let _ = server.shutdown(Shutdown::Both);
+    });
+}
+
+/// More than what lies between the component and a peer that does not read.
+fn large() -> String {
+    "x".repeat(8 << 20)
+}
+
+const TOO_MANY: &str = "8 earlier connections have bytes that the server does not take, and there \
+                        are to be no more of them";
+
+/// An instance with clients of one server.
+struct Hung {
+    server: Server,
+    way: Way,
+    instance: Instance,
+    patient: ResourceAny,
+    /// What was not closed.
+    sockets: Vec<Socket>,
+}
+
+/// Lets so many adds hang on a way that takes nothing.
+async fn hang(adds: u32) -> Hung {
+    let server = server();
+    let way = Way::start(&server);
+    let mut instance = Instance::new(|_| ()).await;
+    let hasty = Options {
+        operation_timeout: Some(100),
+        response_timeout: Some(40),
+        ..options(way.port)
+    };
+    let hasty = instance.open(&hasty).await.unwrap();
+    let patient = instance.open(&options(way.port)).await.unwrap();
+    assert_eq!(instance.add(patient, "s", "before").await.unwrap(), 1);
+
+    way.set(Mode::Stalls);
+    let text = large();
+    let mut refused = 0;
+    for number in 0..adds {
+        match instance.add(hasty, "large", &text).await {
+            Err(Error::Timeout(_)) => {}
+            Err(Error::Unavailable(text)) => {
+                let on = format!("add to \"large\": connect to \"127.0.0.1:{}\"", way.port);
+                assert_eq!(text, format!("{on}: {TOO_MANY}"));
+                refused += 1;
+            }
+            other => panic!("{number}: {other:?}"),
+        }
+        // That of the patient client is among them.
+        let sockets = connected_to(way.port).len();
+        assert!(sockets <= 9, "{number}: {sockets}");
+    }
+    // On a slow machine not every one of the first adds leaves two of them.
+    assert!(refused >= adds - 20, "{refused}");
+    let sockets = connected_to(way.port);
+    assert_eq!(sockets.len(), 9);
+    assert!(sockets.iter().all(Socket::is_held));
+    Hung {
+        server,
+        way,
+        instance,
+        patient,
+        sockets,
+    }
+}
+
+impl Hung {
+    /// The way takes everything again: the sockets are closed by the calls that come.
+    async fn recover(mut self) {
+        let begin = Instant::now();
+        while self
+            .sockets
+            .iter()
+            .filter(|socket| socket.is_held())
+            .count()
+            > 1
+        {
+            assert!(begin.elapsed() < PATIENCE, "some are still held");
+            let count = self.instance.count(self.patient, "s").await;
+            assert_eq!(count.unwrap(), 1);
+        }
+        // No whole request was handed over, and so nothing was stored.
+        assert_eq!(
+            integer(redis(&self.server, &["EXISTS", "session:large"])),
+            0
+        );
+        for (session, text, length) in [("s", "after", 2), ("large", &large(), 1)] {
+            let added = self.instance.add(self.patient, session, text).await;
+            assert_eq!(added.unwrap(), length);
+        }
+        assert_eq!(connected_to(self.way.port).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_eight_sockets_are_kept_until_their_bytes_are_taken() {
+    let hung = hang(100).await;
+    hung.way.set(Mode::Carries);
+    hung.recover().await;
+}
+
+#[tokio::test]
+async fn no_more_than_eight_sockets_are_kept_until_they_are_reset() {
+    let hung = hang(40).await;
+    hung.way.set(Mode::Resets);
+    // The patient client's has nothing to be read, and is not reset.
+    wait_until(|| connected_to(hung.way.port).len() == 1);
+    hung.way.set(Mode::Carries);
+    hung.recover().await;
+}
+
+#[tokio::test]
+async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    for (variable, value, said) in [
+        (
+            "REDIS_HOST",
+            "redis://:hunter2@localhost:6379/0",
+            "host (REDIS_HOST) is what looks like a URL (not shown, since it may hold a \
+             password), allowed is a name or an IP address; port, username, password and db are \
+             options of their own",
+        ),
+        (
+            "REDIS_PORT",
+            "tcp://10.0.0.1:6379",
+            "port (REDIS_PORT) is what looks like a URL (not shown, since it may hold a \
+             password), allowed is a whole number from 1 to 65535; container platforms set such \
+             a variable for a service that is named redis",
+        ),
+        (
+            "SESSION_TTL",
+            "1h",
+            "session-ttl (SESSION_TTL) is \"1h\", allowed is a whole number from 1 to 4294967295",
+        ),
+    ] {
+        let mut instance = Instance::new(|wasi| {
+            // The first of a name counts.
+            let variables = [
+                (variable, value),
+                ("REDIS_HOST", "127.0.0.1"),
+                ("REDIS_PORT", &port),
+            ];
+            wasi.envs(&variables);
+        })
+        .await;
+        let none = Options {
+            host: None,
+            port: None,
+            ..options(0)
+        };
+        match instance.open(&none).await {
+            Err(Error::InvalidArgument(text)) => {
+                assert_eq!(text, format!("open: option {said}"));
+            }
+            other => panic!("{variable}: {other:?}"),
+        }
+    }
+    let dialled = listener.accept().map(|(_, from)| from);
+    assert_eq!(
+        dialled.expect_err("it was dialled").kind(),
+        ErrorKind::WouldBlock
+    );
+}
+
+#[tokio::test]
+async fn a_host_without_tcp_is_told_of() {
+    let mut instance = Instance::new(|wasi| {
+        wasi.allow_tcp(false);
+    })
+    .await;
+    match instance.open(&options(6379)).await {
+        Err(Error::AccessDenied(text)) => assert_eq!(
+            text,
+            "connect to \"127.0.0.1:6379\": 127.0.0.1:6379: the host does not allow this \
+             address, or no TCP at all; it may also have a loopback of its own"
+        ),
+        other => panic!("{other:?}"),
+    }
+}
