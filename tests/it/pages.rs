@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_memory_host::{Action, Message, NewMessage, Operation, Options, Outcome, Role};
 use session_memory_tests::proxy::{Action as Break, Direction, Fault, Proxy};
 use session_memory_tests::{Value, builder, calls, memory, memory_with, refusal, server};
+
+/// More than others take to write, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A message that has this number; their sizes differ.
 fn new(number: usize) -> NewMessage {
@@ -118,7 +121,12 @@ async fn what_is_appended_meanwhile_is_not_half_there() {
     });
     let memory = memory(&server).await;
     let mut last = 2000;
-    for round in 0..200 {
+    let begin = Instant::now();
+    for round in 0.. {
+        if round >= 200 && last >= 2100 {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it never was appended to");
         let messages = match round % 3 {
             0 => memory.get("s", None).await.unwrap(),
             1 => memory.get("s", Some(2000)).await.unwrap(),
@@ -131,7 +139,8 @@ async fn what_is_appended_meanwhile_is_not_half_there() {
     }
     IS_OVER.store(true, Relaxed);
     let end = writing.await.unwrap();
-    assert!(last > 2000 && end >= last, "{last} of {end}");
+    assert!(end >= last, "{last} of {end}");
+    println!("{} appended while they were read", last - 2000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,8 +159,13 @@ async fn a_session_that_is_cleared_meanwhile_is_there_or_not() {
         }
     });
     let memory = memory(&server).await;
-    let mut found = 0;
-    for round in 0..300 {
+    let (mut found, mut cleared) = (0, 0);
+    let begin = Instant::now();
+    for round in 0.. {
+        if round >= 300 && found >= 50 && cleared >= 50 {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{found} there, {cleared} not");
         let limit = [None, Some(1400), Some(1500)][round % 3];
         let messages = memory.get("s", limit).await.unwrap();
         if !messages.is_empty() {
@@ -159,11 +173,13 @@ async fn a_session_that_is_cleared_meanwhile_is_there_or_not() {
             assert_eq!(numbers.len(), limit.unwrap_or(1500) as usize);
             assert_eq!(numbers.end % 1501, 1500);
             found += 1;
+        } else {
+            cleared += 1;
         }
     }
     IS_OVER.store(true, Relaxed);
     writing.await.unwrap();
-    assert!(found > 0);
+    println!("{found} there, {cleared} not");
 }
 
 #[tokio::test]
