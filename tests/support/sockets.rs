@@ -12,7 +12,8 @@ pub struct Socket {
 }
 
 /// The sockets whose other ends are at this port. What was closed, and has bytes left to
-/// send, is not among them, and nor is what was reset.
+/// send, is not among them, and nor is what was reset. The table is read in pieces, so that
+/// one may be missing when others come and go.
 pub fn connected_to(port: u16) -> Vec<Socket> {
     let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
     let of_port = |line: &str| {
@@ -30,7 +31,11 @@ pub fn connected_to(port: u16) -> Vec<Socket> {
             keep_alive: (timer == "02").then(when),
         })
     };
-    table.lines().skip(1).filter_map(of_port).collect()
+    let mut sockets: Vec<Socket> = table.lines().skip(1).filter_map(of_port).collect();
+    // Nor is one there twice.
+    sockets.sort_by_key(|socket| socket.inode);
+    sockets.dedup_by_key(|socket| socket.inode);
+    sockets
 }
 
 impl Socket {
