@@ -262,10 +262,13 @@ impl<'a> Pipeline<'a> {
                 let replies = exchange.received.replies(entry.commands.clone());
                 let answer = match replies.or_else(|| exchange.received.refusal(first)) {
                     Some(replies) => task.answer(replies, self.settings),
+                    None if matches!(end, End::Closed) && task.was_cut(mem::take(&mut partial)) => {
+                        Ok(Answer::Failed(Error::LimitExceeded(
+                            "an entry is larger than what comes through on the way from the server"
+                                .to_owned(),
+                        )))
+                    }
                     None => {
-                        if matches!(end, End::Closed) {
-                            task.was_cut(mem::take(&mut partial));
-                        }
                         let was_sent = exchange.written >= entry.end;
                         let error = unanswered(end, task.effect(), was_sent);
                         // What did not fit was the reply to this one.
@@ -1250,6 +1253,25 @@ mod tests {
                 Ok(Outcome::Length(3))
             ]
         );
+    }
+
+    #[test]
+    fn an_entry_that_is_cut_at_one_place_does_not_hold_up_what_is_behind_it() {
+        let settings = settings(Delivery::ExactlyOnce);
+        let operations = vec![operation("a", Action::Get(Some(1))), add("b")];
+        let mut pipeline = Pipeline::new(operations, &settings, STAMP);
+        for _ in 0..4 {
+            assert_ne!(pipeline.next(), Next::Nothing);
+            round(&mut pipeline, "*1\r\n$9\r\nx", End::Closed);
+        }
+        let (sent, _) = round(&mut pipeline, ":1\r\n", End::Complete);
+        assert_eq!(sent, "EVALSHA b\n");
+        let results = results(pipeline);
+        assert!(
+            matches!(results[0], Err(Error::LimitExceeded(_))),
+            "{results:?}"
+        );
+        assert_eq!(results[1], Ok(Outcome::Length(1)));
     }
 
     #[test]

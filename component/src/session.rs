@@ -182,10 +182,12 @@ impl Task {
     }
 
     /// The connection was closed behind so many bytes of a reply. One that is cut twice at
-    /// the same place is too large for something on the way.
-    pub fn was_cut(&mut self, bytes: usize) {
-        if let Step::Get(window) | Step::History(window) = &mut self.step {
-            window.was_cut(bytes);
+    /// the same place is too large for something on the way, and less is asked for.
+    /// Returns whether there is nothing less.
+    pub fn was_cut(&mut self, bytes: usize) -> bool {
+        match &mut self.step {
+            Step::Get(window) | Step::History(window) => window.was_cut(bytes),
+            _ => false,
         }
     }
 
@@ -561,8 +563,9 @@ struct Window {
     about: Option<(u32, Option<u32>)>,
     /// Entries that a page may have, once a larger one did not come through.
     most: Option<u32>,
-    /// Bytes of the last reply that was cut.
+    /// Bytes of the last reply that was cut, and how many were cut there.
     cut_at: usize,
+    cuts: u32,
 }
 
 /// The pages that were read, from the end of a list on.
@@ -753,12 +756,17 @@ impl Window {
         self.about = None;
     }
 
-    fn was_cut(&mut self, bytes: usize) {
-        if bytes > 0 && bytes == mem::replace(&mut self.cut_at, bytes) {
-            // If it is one entry already, it is asked for again.
-            self.cut_at = 0;
-            self.ask_for_less();
+    fn was_cut(&mut self, bytes: usize) -> bool {
+        if bytes == 0 || bytes != mem::replace(&mut self.cut_at, bytes) {
+            self.cuts = 1;
+            return false;
         }
+        self.cuts += 1;
+        if self.cuts == 2 && self.ask_for_less() {
+            self.cut_at = 0;
+        }
+        // One entry is asked for twice more: it may have been chance.
+        self.cuts == 4
     }
 
     /// What came of reading a reply, unless the server would not give one so large.
@@ -1784,10 +1792,15 @@ mod tests {
             (900, "LRANGE k -1 -1\n"),
             (900, "LRANGE k -1 -1\n"),
             (900, "LRANGE k -1 -1\n"),
+            (900, "LRANGE k -1 -1\n"),
         ] {
-            task.was_cut(bytes);
+            assert!(!task.was_cut(bytes), "{bytes}");
             assert_eq!(request(&task), expected);
         }
+        assert!(task.was_cut(900));
+        // Of a write it says nothing.
+        let mut task = self::task(Action::Add(new("a")), &settings);
+        assert!(!(0..9).any(|_| task.was_cut(900)));
     }
 
     #[test]
