@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, build, demo, test, soak test and benchmark of Session Memory.
 
+mod against;
 mod bench;
 mod demo;
 mod setup;
@@ -26,7 +27,10 @@ usage: cargo xtask <command>
          set up, then load a server for so long with ten faults a second; the tests
          do that for five seconds
   bench  set up, build, then compare with other clients of Redis, which takes about
-         ten minutes; with --quick a minute, to see that it works";
+         ten minutes; with --quick a minute, to see that it works
+  bench --against REV
+         set up, build this version and another one, then compare them by turns,
+         which takes at most ten minutes beside the builds";
 
 /// What failed, in a line for the person who ran the command.
 type Result<T = ()> = std::result::Result<T, String>;
@@ -55,6 +59,9 @@ fn main() -> ExitCode {
         },
         (Some("bench"), None, None) => setup::target().and_then(|()| bench::measure(false)),
         (Some("bench"), Some("--quick"), None) => build().and_then(|()| bench::measure(true)),
+        (Some("bench"), Some("--against"), Some(revision)) => {
+            setup::target().and_then(|()| against::compare(&revision))
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
