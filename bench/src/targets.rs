@@ -184,7 +184,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
             ..target(
                 "size of the component",
                 Some(costs.component as f64),
-                160e3,
+                200e3,
                 120e3,
             )
         },
