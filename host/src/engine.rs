@@ -65,6 +65,9 @@ fn start(config: &Config) -> wasmtime::Result<Engine> {
 fn config(cache: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
+    // Where an embedder's features enable it, each call takes a longer way; this component
+    // calls nothing concurrently.
+    config.concurrency_support(false);
     if cache {
         config.cache(compilation_cache());
     }
