@@ -310,7 +310,7 @@ impl<'a> Pipeline<'a> {
                 }
                 (None, Err(error)) => {
                     // Another connection may lead to another server.
-                    usable &= !error.may_pass();
+                    usable &= !error.is_transient();
                     entry.met_silence = is_silent;
                     entry.fail(error, position == 0);
                 }
@@ -490,7 +490,7 @@ impl Entry {
                 task.effect() != Effect::WritesOnce
             }
             // There may be room for the reply when those before it are gone.
-            Error::LimitExceeded(_) => !is_first,
+            Error::LimitExceeded(_) => !is_first && task.effect() == Effect::Reads,
             error if error.may_pass() => task.effect() != Effect::WritesOnce,
             _ => false,
         };
@@ -1008,6 +1008,17 @@ mod tests {
                 Err(Error::Timeout(format!("count \"b\": {why}"))),
             ]
         );
+    }
+
+    #[test]
+    fn a_server_that_is_full_is_asked_again_over_another_connection() {
+        let settings = settings(Delivery::ExactlyOnce);
+        let operations = vec![operation("a", Action::Count)];
+        let mut pipeline = Pipeline::new(operations, &settings, STAMP);
+        let full = "-ERR max number of clients reached\r\n";
+        let (_, usable) = round(&mut pipeline, full, End::Complete);
+        assert!(!usable);
+        assert_eq!(pipeline.next(), Next::RoundAfterWait);
     }
 
     #[test]
