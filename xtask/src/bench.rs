@@ -59,7 +59,7 @@ fn shipped() -> Result<PathBuf> {
         "--profile",
         PROFILE,
         "--package",
-        "session-memory-host",
+        "session-memory-cli",
         "--package",
         "session-memory-bench",
         "--bins",
