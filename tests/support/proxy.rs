@@ -488,9 +488,10 @@ impl Line {
         if cuts {
             self.cut = Some(fault.action);
         }
-        // Once all is answered, the server has nothing more to do.
-        if cuts || !self.exchange.is_complete() {
-            self.unsettled = true;
+        // Once all is answered, the server has nothing more to do. A connection that is
+        // reset after a reply may meet another fault before it has come to its end.
+        let lasts = cuts || !self.exchange.is_complete();
+        if lasts && !mem::replace(&mut self.unsettled, true) {
             shared.unsettled.fetch_add(1, SeqCst);
         }
         match fault.action {
