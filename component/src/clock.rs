@@ -62,6 +62,13 @@ impl Deadline {
         Deadline::from(now, left.min(nanoseconds(milliseconds)))
     }
 
+    /// An equal share of the time that is left, for the first of so many attempts.
+    pub fn share(&self, attempts: usize) -> Deadline {
+        let now = monotonic();
+        let left = self.at.saturating_sub(now);
+        Deadline::from(now, left / attempts.max(1) as u64)
+    }
+
     /// When it was set.
     pub fn begin(&self) -> u64 {
         self.at.saturating_sub(nanoseconds(self.milliseconds))

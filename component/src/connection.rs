@@ -50,9 +50,13 @@ impl Connection {
             )),
             error => connect_error(error, &format!("{}", Quoted(host)), deadline),
         })?;
-        let connection = race(&route.order(&found), port, deadline)?;
-        route.worked = Some(connection.address);
-        Ok(connection)
+        let connection = race(&route.order(&found), port, deadline);
+        match &connection {
+            Ok(connection) => route.worked = Some(connection.address),
+            // It may be the one that worked that swallows everything now.
+            Err(_) => route.worked = None,
+        }
+        connection
     }
 
     /// Where it leads.
@@ -207,7 +211,7 @@ impl Route {
 
 /// Connects to the address that answers first.
 fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<Connection, Error> {
-    let mut rest = addresses.iter().copied().peekable();
+    let mut rest = addresses.iter().copied();
     let mut under_way: Vec<(IpAddr, Connecting)> = Vec::new();
     let mut failures = Vec::new();
     let failure = |error, address| {
@@ -227,9 +231,10 @@ fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<Connecti
             return Err(all_failed(failures));
         }
         // Until the next one starts.
-        let pause = match rest.peek() {
-            Some(_) => deadline.or_after(APART),
-            None => *deadline,
+        let pause = match rest.len() {
+            0 => *deadline,
+            // Each is to be tried before the deadline.
+            left => deadline.share(left + 1).or_after(APART),
         };
         let mut is_over = false;
         let mut has_failed = false;

@@ -310,7 +310,7 @@ impl<'a> Pipeline<'a> {
                 }
                 (None, Err(error)) => {
                     // Another connection may lead to another server.
-                    usable &= !error.is_transient();
+                    usable &= !error.is_transient() && !matches!(error, Error::OutcomeUnknown(_));
                     entry.met_silence = is_silent;
                     entry.fail(error, position == 0);
                 }
@@ -396,11 +396,25 @@ impl<'a> Pipeline<'a> {
             let Some(task) = &entry.task else {
                 continue;
             };
+            let key = task.key();
             let writes = task.effect() != Effect::Reads && task.undoes().is_none();
             if !entry.is_waiting() || !writes {
+                // What it has to read again is deleted by now.
+                let is_late = entry.is_waiting()
+                    && task.effect() == Effect::Reads
+                    && behind
+                        .iter()
+                        .any(|other| other.is_on(key) && other.has_cleared());
+                if is_late {
+                    let late = || {
+                        let text = "it has to be read again, and a clear behind it was executed";
+                        Error::Unavailable(text.to_owned())
+                    };
+                    let error = entry.failed.take().unwrap_or_else(late);
+                    entry.finish(error);
+                }
                 continue;
             }
-            let key = task.key();
             if task.clears() && behind.iter().any(|other| other.is_on(key) && other.stays()) {
                 let error = entry.failed.take();
                 entry.finish(error.expect("a clear that waits has failed"));
@@ -460,6 +474,12 @@ impl Entry {
     /// Whether it is an append that may be executed again.
     fn appends(&self) -> bool {
         self.task.as_ref().is_some_and(|task| task.appends() > 0)
+    }
+
+    /// Whether it has deleted the session, or may have.
+    fn has_cleared(&self) -> bool {
+        let clears = self.task.as_ref().is_some_and(Task::clears);
+        clears && (self.outcome_unknown || matches!(self.result, Some(Ok(_))))
     }
 
     /// Whether it must not be executed more than once.
@@ -1008,6 +1028,41 @@ mod tests {
                 Err(Error::Timeout(format!("count \"b\": {why}"))),
             ]
         );
+    }
+
+    #[test]
+    fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
+        let settings = settings(Delivery::ExactlyOnce);
+        let operations = || {
+            vec![
+                operation("a", Action::Get(None)),
+                operation("a", Action::Clear),
+            ]
+        };
+        for (replies, end, expected) in [
+            (
+                "-ERR max request size\r\n+OK\r\n",
+                End::Complete,
+                "get \"a\": it has to be read again, and a clear behind it was executed",
+            ),
+            ("", End::Closed, "get \"a\": the connection was lost"),
+        ] {
+            let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
+            round(&mut pipeline, replies, end);
+            if pipeline.next() != Next::Nothing {
+                assert_eq!(
+                    round(&mut pipeline, "+OK\r\n", End::Complete).0,
+                    "LTRIM a\n"
+                );
+            }
+            let expected = Err(Error::Unavailable(expected.to_owned()));
+            assert_eq!(results(pipeline), [expected, Ok(Outcome::Cleared)]);
+        }
+        // Where the clear was not executed, it is read again.
+        let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
+        round(&mut pipeline, "-LOADING x\r\n-LOADING x\r\n", End::Complete);
+        let (sent, _) = round(&mut pipeline, "*0\r\n+OK\r\n", End::Complete);
+        assert_eq!(sent, "LRANGE a\nLTRIM a\n");
     }
 
     #[test]

@@ -325,12 +325,14 @@ impl<'a> Replies<'a> {
         last
     }
 
-    /// The error of the last reply, if it is one that may come after the request was
-    /// executed.
+    /// The first error that may come after the request was executed, unless the last
+    /// reply says that nothing was.
     pub fn unclear(self) -> Option<Error> {
-        let last = self.iter().last()?;
-        let text = last.error_text()?;
-        (!error::is_refusal(&text)).then(|| Error::from_reply(&text))
+        let mut errors = self.iter().filter_map(Reply::error_text);
+        let unclear = errors.find(|text| !error::is_refusal(text))?;
+        let last = self.iter().last().and_then(Reply::error_text);
+        let is_discarded = last.is_some_and(|last| last.starts_with("EXECABORT "));
+        (!is_discarded).then(|| Error::from_reply(&unclear))
     }
 }
 
@@ -744,11 +746,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_reply_tells_whether_anything_may_have_been_executed() {
+    fn an_error_that_is_not_known_may_come_after_execution() {
         for (replies, is_unclear) in [
             (&b"+OK\r\n-ERR Connection timed out\r\n"[..], true),
             (b"-oops\r\n-EXECABORT x\r\n", false),
-            (b"-oops\r\n:1\r\n", false),
+            (b"-oops\r\n:1\r\n", true),
             (b"+OK\r\n-WRONGTYPE x\r\n", false),
         ] {
             let mut reader = ReplyReader::new(2, 1024);

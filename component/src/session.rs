@@ -493,18 +493,27 @@ fn transaction(commands: &mut Commands, key: &[u8], elements: &[Vec<u8>], settin
 }
 
 fn transacted(replies: Replies<'_>, settings: &Settings) -> Result<Transacted, Error> {
-    let mut outcomes = replies.iter();
-    if let Some(error) = outcomes.next().and_then(Reply::error)
-        && outcomes
-            .nth(1)
-            .is_some_and(|pushed| pushed.error().is_none())
-    {
-        // A user may lose the permission between the handshake and now.
-        return Err(Error::OutcomeUnknown(format!(
-            "the messages may be without their time to live: {error}"
-        )));
-    }
-    let mut results = replies.last()?.array()?;
+    // MULTI, PTTL and RPUSH are the first of its commands.
+    let Some(pushed) = replies.iter().nth(2) else {
+        // The server hung up after it had refused MULTI, and may have run what follows.
+        return match replies.last() {
+            Err(Error::AccessDenied(text)) if text.starts_with("NOPERM") => {
+                Err(without_transaction(&text))
+            }
+            Err(Error::Server { message, .. }) => Err(without_transaction(&message)),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::Protocol("the replies are too few".to_owned())),
+        };
+    };
+    let is_queued = pushed.simple_string().is_ok_and(|text| *text == *b"QUEUED");
+    let executed = replies.iter().last().and_then(|last| last.array().ok());
+    let mut results = match (replies.last(), executed) {
+        (Ok(last), None) => last.array()?,
+        (Ok(_), Some(results)) => results,
+        // Nothing ran by itself, and the rest was not executed.
+        (Err(error), None) if is_queued || pushed.error().is_some() => return Err(error),
+        (Err(error), _) => return Err(without_transaction(error.text())),
+    };
     let (Some(ttl), Some(length)) = (results.next(), results.next()) else {
         return Err(Error::Protocol("the reply to EXEC is too short".to_owned()));
     };
@@ -528,6 +537,14 @@ fn transacted(replies: Replies<'_>, settings: &Settings) -> Result<Transacted, E
         }),
         Err(error) => Err(error),
     }
+}
+
+/// A user may lose the permission for MULTI between the handshake and now, or a proxy may
+/// take the transaction apart.
+fn without_transaction(why: &str) -> Error {
+    Error::OutcomeUnknown(format!(
+        "the messages may be stored, and without their time to live: {why}"
+    ))
 }
 
 /// Gives a key of another type the expiry that it had.
@@ -1299,10 +1316,28 @@ mod tests {
                 "-NOPERM x\r\n:-2\r\n-NOPERM y\r\n:0\r\n-ERR EXEC without MULTI\r\n",
                 Error::from_reply("NOPERM x"),
             ),
+            // A proxy that took the transaction apart, or refused a part of it.
+            (
+                "+OK\r\n:-2\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n",
+                Error::OutcomeUnknown(
+                    "the messages may be stored, and without their time to live: ERR: the server \
+                     does not take the request in this form"
+                        .to_owned(),
+                ),
+            ),
+            (
+                "+OK\r\n-ERR unknown command 'PTTL'\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n",
+                Error::OutcomeUnknown(
+                    "the messages may be stored, and without their time to live: ERR: the server \
+                     does not know PTTL (renamed or disabled there, or it is a Redis Sentinel or a \
+                     proxy); delivery exactly-once does without"
+                        .to_owned(),
+                ),
+            ),
             (
                 "-NOPERM x\r\n:-2\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n",
                 Error::OutcomeUnknown(
-                    "the messages may be without their time to live: NOPERM: the user may not run a \
+                    "the messages may be stored, and without their time to live: NOPERM: the user may not run a \
                      command that was sent"
                         .to_owned(),
                 ),

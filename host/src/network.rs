@@ -201,8 +201,12 @@ impl Host for NameLookup<'_> {
         };
         let handle = self.sockets.resolve_addresses(network, looked_up)?;
         let pinned = pinned.map(Vec::into_iter);
+        let mut lookups = self.gate.lookups();
+        // The name may lead elsewhere now, and there alone.
+        lookups.found.retain(|(found, _)| *found != name);
         let lookup = Lookup { name, pinned };
-        self.gate.lookups().open.insert(handle.rep(), lookup);
+        lookups.open.insert(handle.rep(), lookup);
+        drop(lookups);
         Ok(handle)
     }
 }

@@ -138,7 +138,11 @@ pub fn error_reply(reply: &str, secret: &str) {
             pipeline.request(&mut commands);
             // Nothing but the last reply is an error, as where a proxy speaks.
             let count = commands.count();
-            let wire = "+OK\r\n".repeat(count - 1) + &wire;
+            let before = match count {
+                1 => String::new(),
+                _ => "+OK\r\n".to_owned() + &"+QUEUED\r\n".repeat(count - 2),
+            };
+            let wire = before + &wire;
             pipeline.settle(&Exchange {
                 received: received(&wire, count),
                 partial: 0,

@@ -292,13 +292,19 @@ fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, Failure> {
         })
 }
 
-/// Opens a memory, and opens it again as long as what is wrong may pass: a command is
-/// one operation, and has the time of one for it.
+/// Opens a memory, and opens it again as long as what is wrong may pass, within the time
+/// of an operation. What the command does then has that time for itself.
 async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     let begin = Instant::now();
     let timeout = prepared.operation_timeout();
     let mut wait = FIRST_WAIT;
-    let mut opened = prepared.open().await;
+    let mut opened = match timeout_at(begin + timeout, prepared.open()).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let text = format!("open: no answer within {} ms", timeout.as_millis());
+            return Err(MemoryError::Timeout(text).into());
+        }
+    };
     loop {
         let error = match opened {
             Err(error) if error.is_transient() => error,
