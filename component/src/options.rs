@@ -13,7 +13,7 @@ use crate::error::{Error, Quoted, find};
 
 /// How a client is opened. What is not given is taken from the environment
 /// variable named beside it, and where that is not set or empty, from the default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Where the sessions are kept. `MEMORY_PROVIDER` (`redis` or `in-memory`);
     /// default `redis`.
@@ -64,6 +64,36 @@ pub struct Options {
     /// Bytes that the replies to an operation may have together, at least 1024.
     /// `MAX_REPLY_BYTES`; default 268435456 (256 MiB).
     pub max_reply_bytes: Option<u32>,
+}
+
+// Not derived: what is given for a text may be a URL with a password, by mistake.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &Option<String>| {
+            text.as_deref()
+                .map(|text| if is_url(text) { URL } else { text }.to_owned())
+        };
+        f.debug_struct("Options")
+            .field("provider", &self.provider)
+            .field("host", &text(&self.host))
+            .field("port", &self.port)
+            .field("username", &text(&self.username))
+            .field("password", &self.password)
+            .field("db", &self.db)
+            .field("session_ttl", &self.session_ttl)
+            .field("ttl_policy", &self.ttl_policy)
+            .field("delivery", &self.delivery)
+            .field("key_prefix", &text(&self.key_prefix))
+            .field("connect_timeout", &self.connect_timeout)
+            .field("connect", &self.connect)
+            .field("operation_timeout", &self.operation_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .field("max_idle", &self.max_idle)
+            .field("max_messages", &self.max_messages)
+            .field("max_message_bytes", &self.max_message_bytes)
+            .field("max_reply_bytes", &self.max_reply_bytes)
+            .finish()
+    }
 }
 
 /// A password. Debug output does not show it.
@@ -568,6 +598,19 @@ mod tests {
     fn a_password_is_not_shown() {
         let settings = resolve(&[("REDIS_PASSWORD", "hunter2")]).unwrap();
         assert!(format!("{settings:?}").contains("password: Some(Password(..))"));
+    }
+
+    #[test]
+    fn a_url_that_is_given_is_not_shown() {
+        let given = Options {
+            host: Some("redis://:hunter2@h".to_owned()),
+            username: Some("u".to_owned()),
+            password: Some("hunter2".to_owned().into()),
+            ..Options::default()
+        };
+        let shown = format!("{given:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains(r#"username: Some("u"), password: Some(Password(..)), db: None"#));
     }
 
     #[test]
