@@ -4,7 +4,9 @@
 //! changes and this protocol does not. The argument is the port of a Redis server on
 //! 127.0.0.1. Each line of standard input is an operation and a count; the line that
 //! answers it is the nanoseconds that so many of them took together, one after the other.
-//! An operation that the driver does not know is answered by `unknown`.
+//! An operation that the driver does not know is answered by `unknown`. With the argument
+//! `spin` it does nothing, without a rest, until its standard input ends: that keeps a core
+//! awake.
 //!
 //! | operation | what is timed |
 //! |---|---|
@@ -15,10 +17,11 @@
 //! | `exists` | whether a session exists |
 //! | `fresh` | a new instance with a new connection, and `exists` |
 
+use std::hint::spin_loop;
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
 use std::time::Instant;
-use std::{env, error};
+use std::{env, error, thread};
 
 use session_memory_host::{
     Action, Builder, Connect, Delivery, NewMessage, Operation, Options, Role, SessionMemory,
@@ -29,8 +32,17 @@ type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let port = env::args().nth(1).ok_or("usage: driver PORT")?.parse()?;
-    let mut driver = Driver::open(port).await?;
+    let argument = env::args()
+        .nth(1)
+        .ok_or("usage: driver PORT, or: driver spin")?;
+    if argument == "spin" {
+        let waiting = thread::spawn(|| io::stdin().lines().count());
+        while !waiting.is_finished() {
+            spin_loop();
+        }
+        return Ok(());
+    }
+    let mut driver = Driver::open(argument.parse()?).await?;
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let line = line?;
