@@ -3,6 +3,7 @@
 
 use alloc::borrow::ToOwned;
 use core::mem;
+use core::net::IpAddr;
 
 use crate::clock::{self, Deadline};
 use crate::command::Commands;
@@ -133,9 +134,7 @@ impl Client {
         let work_ahead = &mut || pipeline.work_ahead();
         let (connection, exchange) =
             connection.exchange(&commands, replies, deadline, patience, work_ahead);
-        if matches!(exchange.end, End::Timeout(_)) {
-            self.route.was_silent(address);
-        }
+        self.learn(address, &exchange);
         greeted(&exchange, greeting, settings)?;
         if pipeline.settle(&exchange) {
             self.connection = connection;
@@ -161,9 +160,7 @@ impl Client {
         let address = connection.address();
         let (connection, exchange) =
             connection.exchange(&commands, replies, deadline, patience, &mut || ());
-        if matches!(exchange.end, End::Timeout(_)) {
-            self.route.was_silent(address);
-        }
+        self.learn(address, &exchange);
         greeted(&exchange, greeting, settings)?;
         let pong = match exchange.received.replies(greeting..greeting + 1) {
             Some(replies) => answered(replies, session::pong(replies)),
@@ -171,6 +168,13 @@ impl Client {
         };
         pong.and_then(|()| connection.ok_or_else(|| exchange.lost()))
             .map_err(|error| naming(error, settings))
+    }
+
+    /// Has the next connection try another address first, if this one was silent.
+    fn learn(&mut self, address: IpAddr, exchange: &Exchange) {
+        if matches!(exchange.end, End::Timeout(_)) {
+            self.route.was_silent(address);
+        }
     }
 
     fn connect(
