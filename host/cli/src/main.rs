@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use session_memory_host::{
-    Delivery, Error, History, MemoryError, Message, Options, Password, Provider, Role,
+    Delivery, Error, GRACE, History, MemoryError, Message, Options, Password, Provider, Role,
     SessionMemory, SessionMemoryPre, TtlPolicy,
 };
 use tokio::time::{Instant, sleep, timeout_at};
@@ -298,7 +298,8 @@ async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     let begin = Instant::now();
     let timeout = prepared.operation_timeout();
     let mut wait = FIRST_WAIT;
-    let mut opened = match timeout_at(begin + timeout, prepared.open()).await {
+    // What the component says of its own timeout names the server.
+    let mut opened = match timeout_at(begin + timeout + GRACE, prepared.open()).await {
         Ok(opened) => opened,
         Err(_) => {
             let text = format!("open: no answer within {} ms", timeout.as_millis());
