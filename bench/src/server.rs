@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use session_memory::message::{NewMessage, Role};
+use session_memory_core::message::{NewMessage, Role};
 use xtask::resp::{Client, Value};
 
 use crate::slot::{NUMBER, Result, Slot, content, number};

@@ -16,12 +16,12 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::error::Error;
-use crate::export::Open;
-use crate::message::{NewMessage, Role};
-use crate::messages::{Maybe, Messages, Parts};
-use crate::operation::{Action, Operation, Outcome};
-use crate::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
+use crate::export::Client;
+use session_memory_core::error::Error;
+use session_memory_core::message::{MessageSpans, Messages, NewMessage, Role, Span};
+use session_memory_core::operation::{Action, Operation, Outcome};
+use session_memory_core::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
+use session_memory_core::resp::ReplyBuffer;
 
 /// A `list`, or with bytes a `string`.
 #[repr(C)]
@@ -37,6 +37,23 @@ type Str = List<u8>;
 enum Fallible<T> {
     Ok(T),
     Err(Failure),
+}
+
+/// An `option`.
+#[repr(C, u8)]
+enum AbiOption<T> {
+    None,
+    Some(T),
+}
+
+/// `message`.
+#[repr(C)]
+struct MessageRecord {
+    role: Role,
+    content: Str,
+    timestamp: Str,
+    metadata: AbiOption<Str>,
+    id: AbiOption<Str>,
 }
 
 /// `error`.
@@ -57,24 +74,24 @@ enum Failure {
 /// `options`.
 #[repr(C)]
 struct OptionsRecord {
-    provider: Maybe<Provider>,
-    host: Maybe<Str>,
-    port: Maybe<u16>,
-    username: Maybe<Str>,
-    password: Maybe<Str>,
-    db: Maybe<u32>,
-    session_ttl: Maybe<u32>,
-    ttl_policy: Maybe<TtlPolicy>,
-    delivery: Maybe<Delivery>,
-    key_prefix: Maybe<Str>,
-    connect_timeout: Maybe<u32>,
-    connect: Maybe<Connect>,
-    operation_timeout: Maybe<u32>,
-    response_timeout: Maybe<u32>,
-    max_idle: Maybe<u32>,
-    max_messages: Maybe<u32>,
-    max_message_bytes: Maybe<u32>,
-    max_reply_bytes: Maybe<u32>,
+    provider: AbiOption<Provider>,
+    host: AbiOption<Str>,
+    port: AbiOption<u16>,
+    username: AbiOption<Str>,
+    password: AbiOption<Str>,
+    db: AbiOption<u32>,
+    session_ttl: AbiOption<u32>,
+    ttl_policy: AbiOption<TtlPolicy>,
+    delivery: AbiOption<Delivery>,
+    key_prefix: AbiOption<Str>,
+    connect_timeout: AbiOption<u32>,
+    connect: AbiOption<Connect>,
+    operation_timeout: AbiOption<u32>,
+    response_timeout: AbiOption<u32>,
+    max_idle: AbiOption<u32>,
+    max_messages: AbiOption<u32>,
+    max_message_bytes: AbiOption<u32>,
+    max_reply_bytes: AbiOption<u32>,
 }
 
 /// `new-message`.
@@ -82,7 +99,7 @@ struct OptionsRecord {
 struct NewMessageRecord {
     role: Role,
     content: Str,
-    metadata: Maybe<Str>,
+    metadata: AbiOption<Str>,
 }
 
 /// `operation`.
@@ -97,8 +114,8 @@ struct OperationRecord {
 enum ActionVariant {
     Add(NewMessageRecord),
     AddAll(List<NewMessageRecord>),
-    Get(Maybe<u32>),
-    History(Maybe<u32>),
+    Get(AbiOption<u32>),
+    History(AbiOption<u32>),
     Clear,
     Exists,
     Count,
@@ -108,7 +125,7 @@ enum ActionVariant {
 #[repr(C, u8)]
 enum OutcomeVariant {
     Length(u32),
-    Messages(List<Parts>),
+    Messages(List<MessageRecord>),
     History(HistoryRecord),
     Cleared,
     Exists(bool),
@@ -117,19 +134,74 @@ enum OutcomeVariant {
 /// `history`.
 #[repr(C)]
 struct HistoryRecord {
-    messages: List<Parts>,
+    messages: List<MessageRecord>,
     total: u32,
     skipped: u32,
-    ttl_seconds: Maybe<u32>,
+    ttl_seconds: AbiOption<u32>,
 }
 
 // As the ABI computes them: every other type is part of one of these.
 const _: () = {
-    assert!(size_of::<Parts>() == 44);
+    assert!(size_of::<MessageRecord>() == 44);
     assert!(size_of::<OptionsRecord>() == 136);
     assert!(size_of::<OperationRecord>() == 36);
     assert!(size_of::<Fallible<OutcomeVariant>>() == 32);
 };
+
+impl<T> AbiOption<T> {
+    fn get(self) -> Option<T> {
+        match self {
+            AbiOption::None => None,
+            AbiOption::Some(value) => Some(value),
+        }
+    }
+}
+
+impl<T> From<Option<T>> for AbiOption<T> {
+    fn from(value: Option<T>) -> AbiOption<T> {
+        value.map_or(AbiOption::None, AbiOption::Some)
+    }
+}
+
+/// Messages with the address of every text, and the buffers that hold the texts.
+struct AddressedMessages {
+    records: Vec<MessageRecord>,
+    _buffers: Vec<(ReplyBuffer, usize)>,
+}
+
+impl AddressedMessages {
+    fn of(messages: Messages) -> AddressedMessages {
+        let (spans, buffers) = messages.into_parts();
+        let mut in_buffers = buffers
+            .iter()
+            .flat_map(|(buffer, count)| core::iter::repeat_n(buffer.address(), *count));
+        // The records take the place of the spans, which have the same size.
+        let records = spans
+            .into_iter()
+            .map(|spans| MessageRecord::of(&spans, in_buffers.next().expect("each has one")))
+            .collect();
+        AddressedMessages {
+            records,
+            _buffers: buffers,
+        }
+    }
+}
+
+impl MessageRecord {
+    fn of(spans: &MessageSpans, buffer: *const u8) -> MessageRecord {
+        let text = |span: Span| List {
+            start: buffer.wrapping_add(span.start),
+            length: span.length,
+        };
+        MessageRecord {
+            role: spans.role,
+            content: text(spans.content),
+            timestamp: text(spans.timestamp),
+            metadata: spans.metadata.map(text).into(),
+            id: spans.id.map(text).into(),
+        }
+    }
+}
 
 impl<T> List<T> {
     fn of(items: &[T]) -> List<T> {
@@ -159,7 +231,7 @@ impl Str {
     }
 }
 
-impl Maybe<Str> {
+impl AbiOption<Str> {
     /// As [`List::into_vec`].
     unsafe fn into_string(self) -> Option<String> {
         // SAFETY: that of the caller.
@@ -263,30 +335,43 @@ impl Failure {
     }
 }
 
-impl<T> Fallible<T> {
-    fn of<U>(result: &mut Result<U, Error>, value: impl FnOnce(&mut U) -> T) -> Fallible<T> {
-        match result {
-            Ok(outcome) => Fallible::Ok(value(outcome)),
-            Err(error) => Fallible::Err(Failure::of(error)),
-        }
-    }
+/// What the addresses in a result lead to.
+enum Owner {
+    Messages(AddressedMessages),
+    Error(Error),
+    Nothing,
 }
 
-impl OutcomeVariant {
-    fn of(outcome: &mut Outcome<Messages>) -> OutcomeVariant {
-        match outcome {
-            Outcome::Length(length) => OutcomeVariant::Length(*length),
-            Outcome::Messages(messages) => OutcomeVariant::Messages(List::of(messages.addressed())),
-            Outcome::History(history) => OutcomeVariant::History(HistoryRecord {
-                messages: List::of(history.messages.addressed()),
+/// A result as it lies in memory, and what its addresses lead to.
+fn lay_out(result: Result<Outcome<Messages>, Error>) -> (Fallible<OutcomeVariant>, Owner) {
+    let value = match result {
+        Ok(Outcome::Length(length)) => OutcomeVariant::Length(length),
+        Ok(Outcome::Cleared) => OutcomeVariant::Cleared,
+        Ok(Outcome::Exists(exists)) => OutcomeVariant::Exists(exists),
+        Ok(Outcome::Messages(messages)) => {
+            let messages = AddressedMessages::of(messages);
+            let list = List::of(&messages.records);
+            return (
+                Fallible::Ok(OutcomeVariant::Messages(list)),
+                Owner::Messages(messages),
+            );
+        }
+        Ok(Outcome::History(history)) => {
+            let messages = AddressedMessages::of(history.messages);
+            let record = HistoryRecord {
+                messages: List::of(&messages.records),
                 total: history.total,
                 skipped: history.skipped,
                 ttl_seconds: history.ttl_seconds.into(),
-            }),
-            Outcome::Cleared => OutcomeVariant::Cleared,
-            Outcome::Exists(exists) => OutcomeVariant::Exists(*exists),
+            };
+            return (
+                Fallible::Ok(OutcomeVariant::History(record)),
+                Owner::Messages(messages),
+            );
         }
-    }
+        Err(error) => return (Fallible::Err(Failure::of(&error)), Owner::Error(error)),
+    };
+    (Fallible::Ok(value), Owner::Nothing)
 }
 
 /// A result, with what its addresses lead to. It begins with what the host reads.
@@ -302,11 +387,11 @@ impl<T, O> Returned<T, O> {
     }
 }
 
-type One<T> = Returned<Fallible<T>, Result<Outcome<Messages>, Error>>;
+type One<T> = Returned<Fallible<T>, Owner>;
 
 /// Runs an operation that has a function of its own.
 fn one<T>(
-    client: &Open,
+    client: &Client,
     session_id: Str,
     action: Action,
     value: impl FnOnce(OutcomeVariant) -> Option<T>,
@@ -316,11 +401,14 @@ fn one<T>(
         session_id: unsafe { session_id.into_string() },
         action,
     };
-    let mut result = client.one(operation);
-    let value = Fallible::of(&mut result, |outcome| {
-        value(OutcomeVariant::of(outcome)).expect("it is the outcome of this action")
-    });
-    Returned::new(value, result)
+    let (result, owner) = lay_out(client.one(operation));
+    let value = match result {
+        Fallible::Ok(outcome) => {
+            Fallible::Ok(value(outcome).expect("it is the outcome of this action"))
+        }
+        Fallible::Err(failure) => Fallible::Err(failure),
+    };
+    Returned::new(value, owner)
 }
 
 fn length(outcome: OutcomeVariant) -> Option<u32> {
@@ -338,10 +426,10 @@ fn string(start: *const u8, length: usize) -> Str {
     List { start, length }
 }
 
-fn maybe_string(is_some: u32, start: *const u8, length: usize) -> Maybe<Str> {
+fn maybe_string(is_some: u32, start: *const u8, length: usize) -> AbiOption<Str> {
     match is_some {
-        0 => Maybe::None,
-        _ => Maybe::Some(string(start, length)),
+        0 => AbiOption::None,
+        _ => AbiOption::Some(string(start, length)),
     }
 }
 
@@ -381,25 +469,27 @@ macro_rules! export {
 
 export! {
     "[static]client.open",
-    fn open(options: *mut OptionsRecord) -> Returned<Fallible<u32>, Result<(), Error>> {
+    fn open(options: *mut OptionsRecord) -> Returned<Fallible<u32>, Option<Error>> {
         // SAFETY: what is linked of that library has none.
         unsafe { __wasm_call_ctors() };
         // SAFETY: the options were put into a place of their own, since they have more
         // fields than a function may have arguments.
         let options = unsafe { Box::from_raw(options).into_options() };
-        let mut client = Open::new(options).map(Some);
-        let value = Fallible::of(&mut client, |client| {
-            let client = Box::new(client.take().expect("it is taken once"));
-            // SAFETY: the import of the type that is asked for.
-            unsafe { new_client(Box::into_raw(client).cast()) }
-        });
-        Returned::new(value, client.map(drop))
+        match Client::new(options) {
+            Ok(client) => {
+                let client = Box::into_raw(Box::new(client));
+                // SAFETY: the import of the type that is asked for.
+                let client = unsafe { new_client(client.cast()) };
+                Returned::new(Fallible::Ok(client), None)
+            }
+            Err(error) => Returned::new(Fallible::Err(Failure::of(&error)), Some(error)),
+        }
     }
 }
 
 // SAFETY: the host calls it once, with what was given to `new_client`.
 #[unsafe(export_name = "edge:session-memory/memory@0.1.0#[dtor]client")]
-unsafe extern "C" fn drop_client(client: *mut Open) {
+unsafe extern "C" fn drop_client(client: *mut Client) {
     // SAFETY: as above.
     drop(unsafe { Box::from_raw(client) });
 }
@@ -407,7 +497,7 @@ unsafe extern "C" fn drop_client(client: *mut Open) {
 export! {
     "[method]client.add",
     fn add(
-        client: &Open,
+        client: &Client,
         id: *const u8,
         id_length: usize,
         role: Role,
@@ -431,7 +521,7 @@ export! {
 export! {
     "[method]client.add-all",
     fn add_all(
-        client: &Open,
+        client: &Client,
         id: *const u8,
         id_length: usize,
         messages: *const NewMessageRecord,
@@ -447,12 +537,12 @@ export! {
 export! {
     "[method]client.get",
     fn get(
-        client: &Open,
+        client: &Client,
         id: *const u8,
         id_length: usize,
         has_limit: u32,
         most: u32
-    ) -> One<List<Parts>> {
+    ) -> One<List<MessageRecord>> {
         let action = Action::Get(limit(has_limit, most));
         one(client, string(id, id_length), action, |outcome| match outcome {
             OutcomeVariant::Messages(messages) => Some(messages),
@@ -464,7 +554,7 @@ export! {
 export! {
     "[method]client.history",
     fn history(
-        client: &Open,
+        client: &Client,
         id: *const u8,
         id_length: usize,
         has_limit: u32,
@@ -480,7 +570,7 @@ export! {
 
 export! {
     "[method]client.clear",
-    fn clear(client: &Open, id: *const u8, id_length: usize) -> One<()> {
+    fn clear(client: &Client, id: *const u8, id_length: usize) -> One<()> {
         one(client, string(id, id_length), Action::Clear, |outcome| match outcome {
             OutcomeVariant::Cleared => Some(()),
             _ => None,
@@ -490,7 +580,7 @@ export! {
 
 export! {
     "[method]client.exists",
-    fn exists(client: &Open, id: *const u8, id_length: usize) -> One<bool> {
+    fn exists(client: &Client, id: *const u8, id_length: usize) -> One<bool> {
         one(client, string(id, id_length), Action::Exists, |outcome| match outcome {
             OutcomeVariant::Exists(exists) => Some(exists),
             _ => None,
@@ -500,21 +590,18 @@ export! {
 
 export! {
     "[method]client.count",
-    fn count(client: &Open, id: *const u8, id_length: usize) -> One<u32> {
+    fn count(client: &Client, id: *const u8, id_length: usize) -> One<u32> {
         one(client, string(id, id_length), Action::Count, length)
     }
 }
 
-/// The results of a pipeline in memory, and the results.
-type All = (
-    Vec<Fallible<OutcomeVariant>>,
-    Vec<Result<Outcome<Messages>, Error>>,
-);
+/// The results of a pipeline, and what their addresses lead to.
+type All = (Vec<Fallible<OutcomeVariant>>, Vec<Owner>);
 
 export! {
     "[method]client.pipeline",
     fn pipeline(
-        client: &Open,
+        client: &Client,
         operations: *const OperationRecord,
         count: usize
     ) -> Returned<List<Fallible<OutcomeVariant>>, All> {
@@ -522,11 +609,8 @@ export! {
         // SAFETY: it is an argument.
         let operations = unsafe { operations.into_vec() }.into_iter();
         let operations = operations.map(|operation| unsafe { operation.into_operation() });
-        let mut results = client.run(operations.collect());
-        let values: Vec<_> = results
-            .iter_mut()
-            .map(|result| Fallible::of(result, OutcomeVariant::of))
-            .collect();
-        Returned::new(List::of(&values), (values, results))
+        let results = client.run(operations.collect()).into_iter();
+        let (values, owners): All = results.map(lay_out).unzip();
+        Returned::new(List::of(&values), (values, owners))
     }
 }

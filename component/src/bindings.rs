@@ -13,9 +13,10 @@ use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use crate::allocator::Allocator;
 use crate::clock::Alarm;
-use crate::ids::{Endings, Ids};
-use crate::in_memory::Sessions;
 use crate::socket::Handles;
+use session_memory_core::ids::Ids;
+use session_memory_core::in_memory::Sessions;
+use session_memory_core::recent::RecentAppends;
 use wasi::io::error::Error;
 use wasi::io::streams::{InputStream, StreamError};
 
@@ -35,9 +36,9 @@ pub fn ids() -> RefMut<'static, Ids> {
     IDS.0.borrow_mut()
 }
 
-/// How the elements end that the instance appended last.
-pub fn endings() -> RefMut<'static, Endings> {
-    ENDINGS.0.borrow_mut()
+/// The recent appends of the instance.
+pub fn recent() -> RefMut<'static, RecentAppends> {
+    RECENT.0.borrow_mut()
 }
 
 /// What wakes the instance up in time.
@@ -57,7 +58,7 @@ unsafe impl<T> Sync for Shared<T> {}
 
 static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
 static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
-static ENDINGS: Shared<Endings> = Shared(RefCell::new(Endings::new()));
+static RECENT: Shared<RecentAppends> = Shared(RefCell::new(RecentAppends::new()));
 static ALARM: Shared<Alarm> = Shared(RefCell::new(Alarm::new()));
 static UNSENT: Shared<Vec<Handles>> = Shared(RefCell::new(Vec::new()));
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use crate::bindings;
 use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::wasi::io::poll::{Pollable, poll};
-use crate::message;
+use session_memory_core::message;
 
 /// The current time as messages are stamped with it.
 pub fn timestamp() -> String {
@@ -56,7 +56,7 @@ impl Deadline {
     }
 
     /// The earlier one of this deadline and so many milliseconds from now.
-    pub fn or_after(&self, milliseconds: u32) -> Deadline {
+    pub fn min(&self, milliseconds: u32) -> Deadline {
         let now = monotonic();
         let left = self.at.saturating_sub(now);
         Deadline::from(now, left.min(nanoseconds(milliseconds)))

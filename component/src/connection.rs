@@ -7,11 +7,10 @@ use core::mem;
 use core::net::IpAddr;
 
 use crate::clock::{Deadline, MOST_READY};
-use crate::command::Commands;
-use crate::error::{Error, Quoted};
-use crate::pipeline::{End, Exchange};
-use crate::reply::{Progress, Received, ReplyReader};
 use crate::socket::{self, Closed, ConnectError, Connecting, MOST_UNSENT, Socket};
+use session_memory_core::error::{Error, Quoted};
+use session_memory_core::exchange::{End, Exchange};
+use session_memory_core::resp::{Commands, Received, ReplyReader, Scan};
 
 /// A connection whose last exchange ended as it should.
 pub struct Connection {
@@ -72,29 +71,20 @@ impl Connection {
 
     /// Sends a request and reads its replies into `reader`, until the deadline, or until
     /// no byte was taken or given for `patience` milliseconds. Only a connection that has
-    /// nothing left to say is handed back; any other is closed. `meanwhile` is called
-    /// whenever the server is about to be waited for.
+    /// nothing left to say is handed back; any other is closed.
     pub fn exchange(
         self,
         commands: &Commands,
         mut reader: ReplyReader,
         deadline: &Deadline,
         patience: u32,
-        meanwhile: &mut dyn FnMut(),
     ) -> (Option<Connection>, Exchange) {
         let mut written = 0;
-        let end = self.transfer(
-            commands,
-            &mut written,
-            &mut reader,
-            deadline,
-            patience,
-            meanwhile,
-        );
+        let end = self.transfer(commands, &mut written, &mut reader, deadline, patience);
         let partial = reader.partial();
         let (received, end) = match reader.finish() {
             Ok(received) => (received, end),
-            Err(error) => (Received::default(), End::Unfit(error)),
+            Err(error) => (Received::default(), End::Malformed(error)),
         };
         let usable = matches!(end, End::Complete);
         let exchange = Exchange {
@@ -115,14 +105,13 @@ impl Connection {
         reader: &mut ReplyReader,
         deadline: &Deadline,
         patience: u32,
-        meanwhile: &mut dyn FnMut(),
     ) -> End {
         let bytes = commands.bytes();
         let mut unsent = bytes;
         let mut more_is_there = false;
         // A host allocates as much as is asked for.
         let mut size = commands.expected().min(LARGEST_READ);
-        let mut silence = deadline.or_after(patience);
+        let mut silence = deadline.min(patience);
         loop {
             let mut moved = 0;
             while !unsent.is_empty() {
@@ -142,18 +131,15 @@ impl Connection {
                 }
             }
             let to_write = !unsent.is_empty();
-            if !more_is_there {
-                meanwhile();
-                if self.socket.wait(to_write, &silence).is_err() {
-                    return match deadline.has_passed() {
-                        true => End::Timeout(deadline.milliseconds),
-                        false => End::Timeout(silence.milliseconds),
-                    };
-                }
+            if !more_is_there && self.socket.wait(to_write, &silence).is_err() {
+                return match deadline.has_passed() {
+                    true => End::Timeout(deadline.milliseconds),
+                    false => End::Timeout(silence.milliseconds),
+                };
             }
             let buffer = match reader.room(size) {
                 Ok(buffer) => buffer,
-                Err(error) => return End::Unfit(error),
+                Err(error) => return End::Malformed(error),
             };
             let Ok(read) = self.socket.read(size, buffer) else {
                 return End::Closed;
@@ -162,16 +148,16 @@ impl Connection {
             more_is_there = read == size;
             let wanted = if more_is_there { 4 * size } else { size };
             match reader.scan() {
-                Ok(Progress::Complete) => return End::Complete,
-                Ok(Progress::Missing(missing)) => size = wanted.max(missing).min(LARGEST_READ),
-                Err(error) => return End::Unfit(error),
+                Ok(Scan::Complete) => return End::Complete,
+                Ok(Scan::Missing(missing)) => size = wanted.max(missing).min(LARGEST_READ),
+                Err(error) => return End::Malformed(error),
             }
             // As long as more is there, nothing waits for the deadline.
             if deadline.has_passed() {
                 return End::Timeout(deadline.milliseconds);
             }
             if moved > 0 {
-                silence = deadline.or_after(patience);
+                silence = deadline.min(patience);
             }
         }
     }
@@ -234,7 +220,7 @@ fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<Connecti
         let pause = match rest.len() {
             0 => *deadline,
             // Each is to be tried before the deadline.
-            left => deadline.share(left + 1).or_after(APART),
+            left => deadline.share(left + 1).min(APART),
         };
         let mut is_over = false;
         let mut has_failed = false;

@@ -6,38 +6,36 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::bindings::wasi::cli::environment::get_environment;
-use crate::bindings::{endings, sessions};
-use crate::client::Client;
+use crate::bindings::{recent, sessions};
 use crate::clock::{self, Deadline};
-use crate::error::Error;
-use crate::message::NewMessage;
-use crate::messages::Messages;
-use crate::operation::{Action, Operation, Outcome};
-use crate::options::{Options, Provider, Settings};
-use crate::pipeline::Pipeline;
 use crate::random;
-use crate::session::Stamp;
+use crate::redis::RedisClient;
+use session_memory_core::error::Error;
+use session_memory_core::message::{Messages, NewMessage};
+use session_memory_core::operation::{Operation, Outcome, Stamp};
+use session_memory_core::options::{Options, Provider, Settings};
+use session_memory_core::retry::Pipeline;
 
 /// An open client.
-pub struct Open {
+pub struct Client {
     settings: Settings,
     memory: Memory,
 }
 
 enum Memory {
-    Redis(RefCell<Client>),
+    Redis(RefCell<RedisClient>),
     InMemory,
 }
 
-impl Open {
+impl Client {
     /// Opens a client with these options and those of the environment.
-    pub fn new(options: Options) -> Result<Open, Error> {
+    pub fn new(options: Options) -> Result<Client, Error> {
         let settings = Settings::resolve(options, &get_environment())?;
         let memory = match settings.provider {
-            Provider::Redis => Memory::Redis(RefCell::new(Client::open(&settings)?)),
+            Provider::Redis => Memory::Redis(RefCell::new(RedisClient::open(&settings)?)),
             Provider::InMemory => Memory::InMemory,
         };
-        Ok(Open { settings, memory })
+        Ok(Client { settings, memory })
     }
 
     /// Runs one operation.
@@ -58,17 +56,16 @@ impl Open {
             };
             return operations.iter().map(failed).collect();
         }
-        let appends =
-            |operation: &Operation| matches!(operation.action, Action::Add(_) | Action::AddAll(_));
+        let appends = |operation: &Operation| !operation.action.new_messages().is_empty();
         let timestamp = match operations.iter().any(appends) {
             true => clock::timestamp(),
             false => String::new(),
         };
-        let mut endings = endings();
+        let mut recent = recent();
         let stamp = Stamp {
             timestamp: &timestamp,
             id: random::id,
-            endings: &endings,
+            recent: &recent,
         };
         match &self.memory {
             Memory::Redis(client) => {
@@ -76,7 +73,7 @@ impl Open {
                 client
                     .borrow_mut()
                     .run(&mut pipeline, &self.settings, &deadline);
-                pipeline.keep_in_mind(&mut endings);
+                pipeline.remember(&mut recent);
                 pipeline.results().collect()
             }
             Memory::InMemory => {
@@ -98,14 +95,10 @@ fn room_for(operations: &[Operation]) -> Result<(), Error> {
                 .as_ref()
                 .map_or(0, |metadata| metadata.len())
     };
-    let bytes: usize = operations
+    let messages = operations
         .iter()
-        .map(|operation| match &operation.action {
-            Action::Add(message) => bytes(message),
-            Action::AddAll(messages) => messages.iter().map(bytes).sum(),
-            _ => 0,
-        })
-        .sum();
+        .flat_map(|operation| operation.action.new_messages());
+    let bytes: usize = messages.map(bytes).sum();
     Vec::<u8>::new()
         .try_reserve_exact(bytes.saturating_mul(2))
         .map_err(|_| Error::LimitExceeded("the messages take more memory than is left".into()))

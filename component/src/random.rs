@@ -2,7 +2,7 @@
 
 use crate::bindings::ids;
 use crate::bindings::wasi::random::random::get_random_u64;
-use crate::ids::Id;
+use session_memory_core::ids::Id;
 
 /// An id that no other message has.
 pub fn id() -> Id {

@@ -1,7 +1,7 @@
 #![no_main]
 
 #[allow(dead_code, reason = "the other targets' half, and what the tests use")]
-#[path = "../../component/tests/properties/invariants.rs"]
+#[path = "../../component/core/tests/properties/invariants.rs"]
 mod invariants;
 
 /// Nothing that a mutation comes upon.

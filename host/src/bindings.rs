@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, reason = "wit/ documents the contract")]
 
-use session_memory::error::Error as MemoryError;
-use session_memory::message::{Message, NewMessage, Role};
-use session_memory::operation::{Action, History, Operation, Outcome};
-use session_memory::options::{
+use session_memory_core::error::Error as MemoryError;
+use session_memory_core::message::{Message, NewMessage, Role};
+use session_memory_core::operation::{Action, History, Operation, Outcome};
+use session_memory_core::options::{
     Connect, Delivery, Options, Password, Provider as ProviderOption, TtlPolicy,
 };
 

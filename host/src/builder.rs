@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fmt, fs};
 
-use session_memory::error::Error as MemoryError;
-use session_memory::options::{Options, Provider, Settings, VARIABLES};
+use session_memory_core::error::Error as MemoryError;
+use session_memory_core::options::{Options, Provider, Settings, VARIABLES};
 
 use crate::engine;
 use crate::error::{Error, Failure};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use session_memory::error::{Error as MemoryError, Quoted};
+use session_memory_core::error::{Error as MemoryError, Quoted};
 
 /// Why a call failed.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_memory::error::Error as MemoryError;
-use session_memory::operation::{Action, Operation, Outcome};
-use session_memory::options::{Connect, Delivery, Options, Provider};
+use session_memory_core::error::Error as MemoryError;
+use session_memory_core::operation::{Action, Operation, Outcome};
+use session_memory_core::options::{Connect, Delivery, Options, Provider};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};

@@ -84,10 +84,10 @@ pub use error::Error;
 pub use instance::GRACE;
 pub use memory::SessionMemory;
 pub use network::NetworkPolicy;
-pub use session_memory::error::Error as MemoryError;
-pub use session_memory::message::{Message, NewMessage, Role};
-pub use session_memory::operation::{Action, History, Operation, Outcome};
-pub use session_memory::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
+pub use session_memory_core::error::Error as MemoryError;
+pub use session_memory_core::message::{Message, NewMessage, Role};
+pub use session_memory_core::operation::{Action, History, Operation, Outcome};
+pub use session_memory_core::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
 
 /// The component that is run unless [`Builder`] is given another.
 pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/session_memory.wasm"));

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use session_memory::error::Error as MemoryError;
-use session_memory::message::{Message, NewMessage, Role};
-use session_memory::operation::{Action, History, Operation, Outcome};
-use session_memory::options::Options;
+use session_memory_core::error::Error as MemoryError;
+use session_memory_core::message::{Message, NewMessage, Role};
+use session_memory_core::operation::{Action, History, Operation, Outcome};
+use session_memory_core::options::Options;
 
 use crate::builder::Builder;
 use crate::error::{Error, Failure, Subject};

@@ -23,9 +23,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{mem, slice};
 
-use session_memory::error::Error as MemoryError;
-use session_memory::operation::{Action, Operation};
-use session_memory::options::{Delivery, Provider};
+use session_memory_core::error::Error as MemoryError;
+use session_memory_core::operation::{Action, Operation};
+use session_memory_core::options::{Delivery, Provider};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;

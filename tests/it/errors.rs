@@ -522,7 +522,7 @@ async fn an_error_reply_shows_no_arguments() {
 #[tokio::test]
 async fn the_script_does_the_same_before_redis_7() {
     let server = server_with_user("agent", "on nopass ~* +@all -expire");
-    let script = include_str!("../../component/src/append.lua");
+    let script = include_str!("../../component/core/src/operation/append.lua");
     let script = script.replace("if redis.acl_check_cmd then", "if false then");
     let append = |user: &[&str], key: &str, policy: &str, most: &str, elements: [&str; 2]| {
         let mut client = server.client().unwrap();
@@ -575,7 +575,8 @@ async fn the_script_does_the_same_before_redis_7() {
 async fn the_script_does_the_same_before_redis_6_0_6() {
     // Without LPOS, which a name that no command has stands for.
     let server = server();
-    let script = include_str!("../../component/src/append.lua").replace("'LPOS'", "'NOLPOS'");
+    let script =
+        include_str!("../../component/core/src/operation/append.lua").replace("'LPOS'", "'NOLPOS'");
     let append = |key: &str, element: &str| {
         let words = [
             "EVAL", &script, "1", key, "3", "", "60", "sliding", "0", element,

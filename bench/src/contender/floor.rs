@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use session_memory::command::Commands;
-use session_memory::ids::{Endings, Ids};
-use session_memory::options::Settings;
-use session_memory::session::{Stamp, Task};
+use session_memory_core::ids::Ids;
+use session_memory_core::operation::{self, Reading, Stamp, Start};
+use session_memory_core::options::Settings;
+use session_memory_core::recent::RecentAppends;
+use session_memory_core::resp::Commands;
 use session_memory_host::{Action, Delivery, NewMessage, Options, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -152,18 +153,26 @@ impl Prebuilt {
             Work::Add(bytes) | Work::Turn(bytes, _) => bytes,
             Work::Get(_) | Work::Exists => 0,
         };
-        let mut endings = Endings::new();
+        let mut recent = RecentAppends::new();
         let before = " ".repeat(bytes) + &format!("\"id\":\"{BEFORE}\"}}");
-        endings.keep(&session.key, before.as_bytes());
+        recent.remember(&session.key, before.as_bytes());
         let stamp = Stamp {
             timestamp: TIMESTAMP,
             id: || Ids::new().next(|| RANDOM),
-            endings: &endings,
+            recent: &recent,
         };
         let mut commands = Commands::default();
         for action in actions {
-            let task = Task::new(session.key.clone(), action, settings, stamp)?;
-            task.request(&mut commands, settings);
+            let session = operation::Session {
+                key: &session.key,
+                settings,
+            };
+            let start = Start {
+                stamp,
+                reading: Reading::AtOnce,
+                others: 0,
+            };
+            operation::start(&action, session, start)?.request(session, &mut commands);
         }
         let bytes = commands.bytes().to_vec();
         let end_of = |text: &str| {

@@ -1,0 +1,33 @@
+//! The pure middle of Session Memory: plain values in, plain values out.
+//!
+//! It knows no socket, no clock and no source of random numbers. The component
+//! (`session-memory`) connects it to the WASI interfaces, and the host library uses its
+//! types. Its tests run natively.
+//!
+//! ```text
+//! retry            what is sent when, and again
+//!   operation      each operation: its requests, and the reading of their replies
+//!     message      a message <-> the JSON element of a list
+//!     recent, ids  ids of messages, and the last append to each session
+//!   handshake      what a connection begins with
+//!     resp         commands -> bytes; bytes -> replies, under limits
+//!       error      why an operation failed
+//! ```
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod error;
+pub mod exchange;
+#[cfg(test)]
+mod fixtures;
+pub mod handshake;
+pub mod ids;
+pub mod in_memory;
+pub mod message;
+pub mod operation;
+pub mod options;
+pub mod recent;
+pub mod resp;
+pub mod retry;

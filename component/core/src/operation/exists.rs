@@ -1,0 +1,45 @@
+//! `exists`: whether a session has entries (`LLEN`).
+
+use super::procedure::{Effect, Procedure, Progress, Session};
+use super::types::Outcome;
+use crate::error::Error;
+use crate::resp::{Commands, Replies};
+
+/// Checks whether a session has entries. `EXISTS` would find a key of another type as
+/// well, which `LLEN` refuses.
+pub struct Exists;
+
+impl Procedure for Exists {
+    fn effect(&self) -> Effect {
+        Effect::Reads
+    }
+
+    fn request(&self, session: Session<'_>, commands: &mut Commands) {
+        commands.push(&[b"LLEN", session.key.as_bytes()]);
+    }
+
+    fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error> {
+        let length = replies.last()?.length()?;
+        Ok(Progress::Done(Outcome::Exists(length > 0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::*;
+    use crate::operation::Action;
+    use crate::options::Options;
+
+    #[test]
+    fn a_session_exists_if_it_has_entries() {
+        let settings = settings(Options::default());
+        for (reply, expected) in [(":0\r\n", false), (":2\r\n", true)] {
+            let mut procedure = start(&Action::Exists, &settings);
+            assert_eq!(request(&*procedure, &settings), "LLEN k\n");
+            assert_eq!(procedure.effect(), Effect::Reads);
+            let progress = respond(&mut *procedure, 1, reply);
+            assert_eq!(progress, Ok(Progress::Done(Outcome::Exists(expected))));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `get`: the messages of a session (`LRANGE`).
+
+use super::paging::{Paging, Reading};
+use super::procedure::{Effect, Procedure, Progress, Session};
+use super::types::Outcome;
+use crate::error::Error;
+use crate::resp::{Commands, Replies};
+
+/// Reads the messages of a session.
+pub struct Get(Paging);
+
+impl Get {
+    /// Reads the last `limit` messages, or all of them.
+    pub fn new(limit: Option<u32>, reading: Reading) -> Get {
+        Get(Paging::new(limit, reading))
+    }
+}
+
+impl Procedure for Get {
+    fn effect(&self) -> Effect {
+        Effect::Reads
+    }
+
+    fn request(&self, session: Session<'_>, commands: &mut Commands) {
+        self.0.request(session.key, commands);
+    }
+
+    fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error> {
+        let read = self.0.response(replies);
+        Ok(match self.0.or_smaller(read)? {
+            Some(read) => Progress::Done(Outcome::Messages(read.messages)),
+            None => Progress::NeedsMore,
+        })
+    }
+
+    fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
+        self.0.reply_was_cut(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::*;
+    use crate::operation::Action;
+    use crate::options::Options;
+
+    #[test]
+    fn a_limit_reads_the_end_of_the_list() {
+        let settings = settings(Options::default());
+        for (limit, expected) in [
+            (None, "LRANGE k 0 -1\n"),
+            (Some(0), "LRANGE k 1 0\n"),
+            (Some(10), "LRANGE k -10 -1\n"),
+        ] {
+            let procedure = start(&Action::Get(limit), &settings);
+            assert_eq!(request(&*procedure, &settings), expected);
+            assert_eq!(procedure.effect(), Effect::Reads);
+        }
+    }
+}

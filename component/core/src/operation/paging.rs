@@ -1,0 +1,367 @@
+//! Reading the last messages of a list (`LRANGE`): in one reply, or page by page.
+//!
+//! A long session is read in pages from its end, as a consistent snapshot: each page ends
+//! with the oldest entry of the previous one. If that entry is not there, the session has
+//! changed in between, and is read again in one reply.
+//!
+//! Some providers cap the size of a reply. Then smaller pages are read to the end, and the
+//! entry that a page follows is requested in a reply of its own.
+
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
+
+use crate::error::Error;
+use crate::message::{Messages, NewestFirst};
+use crate::resp::{Commands, Replies, Reply, decimal};
+
+/// Whether a long session may be read in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// In pages: the operation travels alone.
+    InPages,
+    /// In one reply: operations of the same request would be executed between two pages.
+    AtOnce,
+}
+
+/// The last entries of a list, in which the last messages are searched.
+#[derive(Default)]
+pub struct Paging {
+    /// Number of messages to find; none is all of them.
+    limit: Option<u32>,
+    /// Number of entries of the next page; none is all of them.
+    entries: Option<u32>,
+    /// The pages so far, if the session is read in pages.
+    pages: Option<Pages>,
+    /// Number of entries of the session when the first page was read, if it is known.
+    total: Option<u32>,
+    /// Number of entries that a page may have after a larger one was refused.
+    cap: Option<u32>,
+    /// Where the last reply was cut, and how often in a row it was cut there.
+    cut_at: usize,
+    cuts: u32,
+}
+
+/// The pages that were read, from the end of a list on.
+#[derive(Default)]
+struct Pages {
+    /// Number of entries in them.
+    count: u32,
+    /// The oldest entry. It is in its page only once. The next page ends with it, unless
+    /// entries were appended or deleted.
+    oldest: Vec<u8>,
+    messages: NewestFirst,
+    /// What they count for as long as they are held: see [`Reply::cost`].
+    cost: u64,
+}
+
+/// What was read.
+pub struct Read {
+    /// The messages, oldest first.
+    pub messages: Messages,
+    /// Number of entries that are no messages.
+    pub skipped: u32,
+}
+
+impl Paging {
+    /// Reads the last `limit` messages, or all of them.
+    pub fn new(limit: Option<u32>, reading: Reading) -> Paging {
+        let mut paging = Paging {
+            limit,
+            entries: limit,
+            ..Paging::default()
+        };
+        if reading == Reading::InPages && limit.is_none_or(|limit| limit > FIRST_PAGE) {
+            paging.entries = Some(FIRST_PAGE);
+            paging.pages = Some(Pages::default());
+        }
+        paging
+    }
+
+    /// Whether the next page is the first one.
+    pub fn is_at_start(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// The session has so many entries now, at the first page.
+    pub fn expect_total(&mut self, total: u32) {
+        self.total = Some(total);
+    }
+
+    /// Pushes the request for the next page.
+    pub fn request(&self, key: &str, commands: &mut Commands) {
+        let key = key.as_bytes();
+        let (first, last) = self.range();
+        commands.push(&[b"LRANGE", key, &first, &last]);
+        self.expect_elements(commands);
+        let read = self.count();
+        if self.cap.is_some() && read > 0 {
+            // In a reply of its own, because both may be too large for one.
+            let oldest = from_the_end(read);
+            commands.push(&[b"LRANGE", key, &oldest, &oldest]);
+        }
+    }
+
+    /// The indexes of the first and the last entry of the next page.
+    pub fn range(&self) -> (Vec<u8>, Vec<u8>) {
+        let read = self.count();
+        match self.entries {
+            None => (b"0".to_vec(), b"-1".to_vec()),
+            // An empty range; -0 would be the first entry.
+            Some(0) => (b"1".to_vec(), b"0".to_vec()),
+            Some(entries) => {
+                let first = from_the_end(read.saturating_add(entries));
+                let last = match self.cap {
+                    Some(_) => read.saturating_add(1),
+                    None => read.max(1),
+                };
+                (first, from_the_end(last))
+            }
+        }
+    }
+
+    /// Tells how much the reply to the last command is likely to have, and how much the
+    /// previous pages leave for it.
+    pub fn expect_elements(&self, commands: &mut Commands) {
+        let likely = match self.limit {
+            None if self.is_at_start() => MANY,
+            _ => self.entries.unwrap_or(MANY),
+        };
+        commands.expect_elements(likely as usize);
+        commands.reserve_of_reply(self.pages.as_ref().map_or(0, |pages| pages.cost));
+    }
+
+    /// Reads the replies to [`Paging::request`]. Returns none if another page is needed.
+    ///
+    /// # Errors
+    ///
+    /// The error that was replied, or [`Error::Protocol`].
+    pub fn response(&mut self, replies: Replies<'_>) -> Result<Option<Read>, Error> {
+        let last = replies.last()?;
+        let mut replies = replies.iter();
+        let page = replies.next().unwrap_or(last);
+        match self.cap {
+            Some(cap) => self.capped_page(cap, page, replies.next()),
+            None => self.page(page),
+        }
+    }
+
+    /// Reads the first page, which came as a part of another reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Paging::response`].
+    pub fn first_page(&mut self, page: Reply<'_>) -> Result<Option<Read>, Error> {
+        match self.cap {
+            Some(cap) => self.capped_page(cap, page, None),
+            None => self.page(page),
+        }
+    }
+
+    fn page(&mut self, page: Reply<'_>) -> Result<Option<Read>, Error> {
+        let mut entries = page.bulk_strings()?;
+        let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
+        let wanted = self.wanted();
+        let mut messages = NewestFirst::default();
+        let mut before = 0;
+        if let Some(mut pages) = self.pages.take() {
+            before = pages.count as usize;
+            let changed = before > 0 && !pages.begin_with(page, entries.pop());
+            let read = before + entries.len();
+            let is_all = entries.len() < asked;
+            let is_last = is_all || read >= wanted;
+            if changed
+                || is_all && self.differs_from(read)
+                || !is_last && is_repeated(page, &entries, 0)
+            {
+                // Read all of it in one reply, which is of one moment.
+                self.entries = self.limit;
+                return Ok(None);
+            }
+            if !is_last {
+                let next = pages.push(page, &entries, self.limit);
+                self.entries = Some(next.min(wanted - read) as u32);
+                self.pages = Some(pages);
+                return Ok(None);
+            }
+            messages = pages.messages;
+        }
+        messages.read(page.buffer(), &entries, self.limit);
+        if self.limit.is_some() && messages.count() < wanted && entries.len() >= asked {
+            // Unreadable entries took the place of messages.
+            let read = u32::try_from(before + asked).ok();
+            self.entries = read.and_then(|read| read.checked_mul(2));
+            return Ok(None);
+        }
+        Ok(Some(messages.into()))
+    }
+
+    /// Reads a page where replies are capped. `oldest` is the entry that the page
+    /// follows. If the session has changed, it is read from its end again.
+    fn capped_page(
+        &mut self,
+        cap: u32,
+        page: Reply<'_>,
+        oldest: Option<Reply<'_>>,
+    ) -> Result<Option<Read>, Error> {
+        let mut entries = page.bulk_strings()?;
+        let mut pages = self.pages.take().unwrap_or_default();
+        let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
+        let is_all = entries.len() < asked;
+        let has_changed = match oldest {
+            Some(oldest) => !pages.begin_with(oldest, oldest.bulk_strings()?.pop()),
+            None => pages.count > 0,
+        };
+        self.entries = Some(cap);
+        if has_changed || is_all && self.differs_from(pages.count as usize + entries.len()) {
+            self.pages = Some(Pages::default());
+            self.total = None;
+            return Ok(None);
+        }
+        if !is_all {
+            // The next page follows an entry that is in this one only once.
+            let is_once = |at: &usize| !is_repeated(page, &entries, *at);
+            let first = (0..entries.len()).find(is_once).unwrap_or(0);
+            entries.drain(..first);
+        }
+        pages.remember(page, &entries);
+        pages.messages.read(page.buffer(), &entries, self.limit);
+        if is_all || pages.messages.count() >= self.wanted() {
+            return Ok(Some(pages.messages.into()));
+        }
+        self.pages = Some(pages);
+        Ok(None)
+    }
+
+    /// Asks for a smaller page if the server refused one so large. Returns what was read,
+    /// as it is, otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As what was read.
+    pub fn or_smaller(&mut self, read: Result<Option<Read>, Error>) -> Result<Option<Read>, Error> {
+        match read {
+            Err(Error::LimitExceeded(_)) if self.ask_for_less() => Ok(None),
+            read => read,
+        }
+    }
+
+    /// Counts a reply that was cut. One that is cut twice at the same byte is too large
+    /// for something on the way, and a smaller page is requested.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`] if a single entry is cut four times at the same byte.
+    pub fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
+        if bytes == 0 || bytes != mem::replace(&mut self.cut_at, bytes) {
+            self.cuts = 1;
+            return Ok(());
+        }
+        self.cuts += 1;
+        if self.cuts == 2 && self.ask_for_less() {
+            self.cut_at = 0;
+        }
+        // A single entry is requested twice more, because it may have been chance.
+        if self.cuts < 4 {
+            return Ok(());
+        }
+        Err(Error::LimitExceeded(
+            "an entry is larger than what comes through on the way from the server".to_owned(),
+        ))
+    }
+
+    /// Asks for a sixteenth of the page. Returns whether that is less.
+    fn ask_for_less(&mut self) -> bool {
+        let less = match self.entries {
+            Some(..=1) => return false,
+            Some(entries) => (entries / 16).max(1),
+            None => FIRST_PAGE,
+        };
+        self.cap = Some(less);
+        self.entries = Some(less);
+        self.pages.get_or_insert_default();
+        true
+    }
+
+    /// Number of entries that were read.
+    fn count(&self) -> u32 {
+        self.pages.as_ref().map_or(0, |pages| pages.count)
+    }
+
+    /// Number of messages to find, at most.
+    fn wanted(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit as usize)
+    }
+
+    /// Whether the session had another number of entries at the first page.
+    fn differs_from(&self, entries: usize) -> bool {
+        self.total.is_some_and(|total| total as usize != entries)
+    }
+}
+
+impl Pages {
+    /// Whether the oldest entry of these pages is this one.
+    fn begin_with(&self, reply: Reply<'_>, entry: Option<Range<usize>>) -> bool {
+        entry.is_some_and(|entry| *reply.buffer().bytes(entry) == *self.oldest)
+    }
+
+    /// Takes the next page. Returns the number of entries that the following one is to
+    /// have.
+    fn push(&mut self, page: Reply<'_>, entries: &[Range<usize>], limit: Option<u32>) -> usize {
+        let size = page.buffer().size() / (entries.len() + 1);
+        self.remember(page, entries);
+        self.messages.read(page.buffer(), entries, limit);
+        let bytes = PAGE.max(self.cost as usize / 4);
+        let most = 4 * entries.len();
+        (bytes / size.max(1)).clamp(1, most)
+    }
+
+    /// Remembers what the next page has to follow.
+    fn remember(&mut self, page: Reply<'_>, entries: &[Range<usize>]) {
+        if let Some(oldest) = entries.first() {
+            self.oldest = page.buffer().bytes(oldest.clone()).to_vec();
+        }
+        self.count += entries.len() as u32;
+        self.cost += page.cost();
+    }
+}
+
+impl From<NewestFirst> for Read {
+    fn from(newest: NewestFirst) -> Read {
+        let (messages, skipped) = newest.finish();
+        Read { messages, skipped }
+    }
+}
+
+/// Whether a later entry of the page equals the one at this index. Then it could not show
+/// that entries have moved.
+fn is_repeated(page: Reply<'_>, entries: &[Range<usize>], at: usize) -> bool {
+    let bytes = |entry: &Range<usize>| page.buffer().bytes(entry.clone());
+    entries
+        .get(at..)
+        .and_then(<[_]>::split_first)
+        .is_some_and(|(oldest, others)| {
+            let oldest = bytes(oldest);
+            // Elements begin alike, and end with times and ids.
+            let is_same = |other: &Range<usize>| bytes(other).iter().rev().eq(oldest.iter().rev());
+            others.iter().any(is_same)
+        })
+}
+
+/// The index of an entry counted from the end, where 1 is the last one.
+pub fn from_the_end(entries: u32) -> Vec<u8> {
+    [b"-", &decimal(entries.into())[..]].concat()
+}
+
+/// Entries of the first page, whose size in bytes is not known.
+const FIRST_PAGE: u32 = 256;
+/// Bytes of each following page. A page has at most four times the entries of the
+/// previous one, and at least a quarter of the bytes that were read, so that the number
+/// of pages stays small if round trips are long.
+const PAGE: usize = 512 * 1024;
+/// Entries of a session of unknown length: a guess.
+const MANY: u32 = 32;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! How operations are carried out: what all of them have in common.
+
+use crate::error::Error;
+use crate::ids::Id;
+use crate::message::Messages;
+use crate::options::Settings;
+use crate::recent::RecentAppends;
+use crate::resp::{Commands, Replies};
+
+use super::paging::Reading;
+use super::types::Outcome;
+
+/// How an operation is carried out: its next request, and the reading of the replies.
+pub trait Procedure {
+    /// What the next request does on the server.
+    fn effect(&self) -> Effect;
+
+    /// Pushes the commands of the next request.
+    fn request(&self, session: Session<'_>, commands: &mut Commands);
+
+    /// Reads the replies to the request.
+    ///
+    /// # Errors
+    ///
+    /// The error that was replied, or [`Error::Protocol`].
+    fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error>;
+
+    /// The connection was closed after `bytes` bytes of an incomplete reply. The next
+    /// request may ask for less.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`] if there is nothing less to ask for.
+    fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Has the next request bring its script in full, if it needs one.
+    fn bring_script(&mut self) {}
+
+    /// The last element that it appends, if a retry can recognise it.
+    fn last_element(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// The result of reading the replies to a request.
+#[derive(Debug, PartialEq)]
+pub enum Progress {
+    /// The operation is done.
+    Done(Outcome<Messages>),
+    /// The operation needs another request.
+    NeedsMore,
+    /// The operation failed with this error. The next request undoes what it did.
+    Undo(Error),
+    /// What a failed operation did is undone.
+    Undone,
+}
+
+/// What a request does on the server, and so what may follow if its reply is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it only reads.
+    Reads,
+    /// Appends elements, unless they are there already: executed again, however late,
+    /// it changes nothing.
+    AppendsOnce,
+    /// Appends elements: must not be executed twice.
+    Appends,
+    /// Deletes the session. Executed again at once it changes nothing; late, it deletes
+    /// what came in between.
+    Clears,
+    /// Gives a key of another type the expiry back that it had, with the same
+    /// restriction.
+    RestoresExpiry,
+}
+
+/// The session of an operation.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    /// The Redis key.
+    pub key: &'a str,
+    /// The settings of the client.
+    pub settings: &'a Settings,
+}
+
+/// What an operation needs when it starts.
+#[derive(Clone, Copy)]
+pub struct Start<'a> {
+    /// What its messages are marked with.
+    pub stamp: Stamp<'a>,
+    /// How a long session may be read.
+    pub reading: Reading,
+    /// Number of entries that other operations of the same request append to the
+    /// session.
+    pub others: usize,
+}
+
+/// What the messages of an operation are marked with.
+#[derive(Clone, Copy)]
+pub struct Stamp<'a> {
+    /// The time at which it began.
+    pub timestamp: &'a str,
+    /// Makes an id that no other message has.
+    pub id: fn() -> Id,
+    /// The recent appends of this instance.
+    pub recent: &'a RecentAppends,
+}

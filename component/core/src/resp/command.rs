@@ -1,0 +1,180 @@
+//! Commands as the bytes that Redis reads: an array of bulk strings, in RESP, the
+//! Redis serialization protocol.
+
+use alloc::vec::Vec;
+use core::ops::Deref;
+
+/// Commands that travel in one write, one after the other.
+#[derive(Default)]
+pub struct Commands {
+    bytes: Vec<u8>,
+    count: usize,
+    /// Bytes of elements that are expected in the replies.
+    elements: usize,
+    /// The part of the limit for replies that previous replies take.
+    reserved: u64,
+}
+
+impl Commands {
+    /// Appends a command: its name and its arguments.
+    pub fn push(&mut self, words: &[&[u8]]) {
+        self.push_with(words, &[]);
+    }
+
+    /// Appends a command that has these arguments more.
+    pub fn push_with(&mut self, words: &[&[u8]], more: &[Vec<u8>]) {
+        let words = || words.iter().copied().chain(more.iter().map(Vec::as_slice));
+        let size: usize = words().map(|word| word.len() + MAX_HEADER).sum();
+        self.bytes.reserve(size + MAX_HEADER);
+        self.header(b'*', words().count());
+        for word in words() {
+            self.header(b'$', word.len());
+            self.bytes.extend_from_slice(word);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
+        self.count += 1;
+    }
+
+    /// The line that announces what is to come: of what kind, and how much.
+    fn header(&mut self, kind: u8, number: usize) {
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(&decimal(number as u64));
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// What goes over the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many commands there are, and so how many replies will come.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The last command asks for so many elements of a list.
+    pub fn expect_elements(&mut self, elements: usize) {
+        self.elements = self
+            .elements
+            .saturating_add(elements.saturating_mul(ELEMENT));
+    }
+
+    /// Number of bytes that the replies are likely to have: a guess.
+    pub fn expected(&self) -> usize {
+        self.elements.saturating_add(self.count * SHORT_REPLY)
+    }
+
+    /// Reserves a part of the limit for replies: previous replies that belong to the same
+    /// operation take it.
+    pub fn reserve_of_reply(&mut self, cost: u64) {
+        self.reserved += cost;
+    }
+
+    /// The part of the limit for replies that is reserved.
+    pub fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Appends the commands of another request.
+    pub fn append(&mut self, other: &Commands) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+        self.elements = self.elements.saturating_add(other.elements);
+        self.reserved += other.reserved;
+    }
+}
+
+/// A number in decimal, for an argument.
+pub fn decimal(number: u64) -> Decimal {
+    let mut text = [0; MAX_DIGITS];
+    let mut start = text.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return Decimal { text, start };
+        }
+    }
+}
+
+/// The digits of a number.
+pub struct Decimal {
+    text: [u8; MAX_DIGITS],
+    start: usize,
+}
+
+impl Deref for Decimal {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
+/// Bytes of an element that is not known, and that of a short message.
+const ELEMENT: usize = 512;
+/// Bytes of a reply that has no elements, with some to spare.
+const SHORT_REPLY: usize = 64;
+/// Of the largest `u64`.
+const MAX_DIGITS: usize = 20;
+/// Bytes of `$`, a number and its line end, and of the line end behind a word.
+const MAX_HEADER: usize = 1 + MAX_DIGITS + 2 + 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_arrays_of_bulk_strings() {
+        for (words, expected) in [
+            (&[&b"PING"[..]][..], &b"*1\r\n$4\r\nPING\r\n"[..]),
+            (
+                &[b"SET", b"k", b"", b"\r\n\0"],
+                b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n$3\r\n\r\n\0\r\n",
+            ),
+            (
+                &[b"ECHO", &[b'x'; 12]],
+                b"*2\r\n$4\r\nECHO\r\n$12\r\nxxxxxxxxxxxx\r\n",
+            ),
+        ] {
+            let mut commands = Commands::default();
+            commands.push(words);
+            assert_eq!(commands.bytes(), expected);
+            assert_eq!(commands.count(), 1);
+        }
+    }
+
+    #[test]
+    fn more_arguments_follow_the_others() {
+        let mut commands = Commands::default();
+        commands.push_with(&[b"RPUSH", b"k"], &[b"a".to_vec(), b"bc".to_vec()]);
+        assert_eq!(
+            commands.bytes(),
+            b"*4\r\n$5\r\nRPUSH\r\n$1\r\nk\r\n$1\r\na\r\n$2\r\nbc\r\n"
+        );
+        assert_eq!(commands.count(), 1);
+    }
+
+    #[test]
+    fn commands_follow_one_another() {
+        let mut commands = Commands::default();
+        commands.push(&[b"A"]);
+        commands.push(&[b"B"]);
+        assert_eq!(commands.bytes(), b"*1\r\n$1\r\nA\r\n*1\r\n$1\r\nB\r\n");
+        assert_eq!(commands.count(), 2);
+    }
+
+    #[test]
+    fn decimals() {
+        for (number, expected) in [
+            (0, "0"),
+            (9, "9"),
+            (10, "10"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(*decimal(number), *expected.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The retry: what is sent when, and again.
+//!
+//! Operations that travel together are a [`Pipeline`]; a single operation is a pipeline of
+//! one. [`Pipeline::request`] makes the next request from all operations that have no
+//! result yet, in their order. [`Pipeline::settle`] takes what became of it. Operations
+//! that were not answered, were refused for a transient reason, or have more to ask for
+//! are in the next request. With them go later operations on the same session, so that
+//! the order is kept.
+
+mod execution;
+#[cfg(test)]
+mod tests;
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
+
+use crate::error::Error;
+use crate::exchange::{End, Exchange};
+use crate::message::Messages;
+use crate::operation::{Effect, Operation, Outcome, Progress, Reading, Stamp, Start};
+use crate::options::{Delivery, Settings};
+use crate::recent::{RecentAppends, fnv_1a};
+use crate::resp::Commands;
+
+use execution::{Execution, no_reply};
+
+/// Operations on their way to their results.
+pub struct Pipeline<'a> {
+    settings: &'a Settings,
+    executions: Vec<Execution>,
+    /// Milliseconds before the next retry.
+    backoff: u32,
+    /// Whether the last request had an error reply that may have come after execution.
+    is_unclear: bool,
+    /// Number of attempts in which the server was silent.
+    silences: u32,
+}
+
+/// A request that is on its way.
+pub struct Request {
+    /// What to send.
+    pub commands: Commands,
+    /// Milliseconds to wait before it is sent, before jitter. None if it is no retry.
+    pub wait: Option<u32>,
+    /// Whether it changes nothing on the server.
+    pub only_reads: bool,
+    /// Milliseconds of silence after which the attempt to connect is given up.
+    pub connect_patience: u32,
+    /// Milliseconds of silence after which the request is given up.
+    pub reply_patience: u32,
+    parts: Vec<Part>,
+}
+
+/// The part that one operation has of a request.
+struct Part {
+    /// Index of the operation.
+    operation: usize,
+    /// Its commands.
+    commands: Range<usize>,
+    /// Where their bytes end.
+    end: usize,
+}
+
+/// What is known of the connection after a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Whether it may be used for another request.
+    pub is_reusable: bool,
+    /// Whether the server has the script of the appends.
+    pub has_script: bool,
+}
+
+/// Whether the server has the script of the appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptCache {
+    /// It has executed it on this connection.
+    Known,
+    /// It may not have it.
+    Unknown,
+}
+
+impl<'a> Pipeline<'a> {
+    /// Starts operations.
+    pub fn new(
+        operations: Vec<Operation>,
+        settings: &'a Settings,
+        stamp: Stamp<'_>,
+    ) -> Pipeline<'a> {
+        let reading = match operations.len() {
+            1 => Reading::InPages,
+            _ => Reading::AtOnce,
+        };
+        let appended = appended_by_key(&operations, settings);
+        let start = |operation: Operation| {
+            let own = operation.action.new_messages().len();
+            let all = appended.get(slot(&operation.session_id));
+            let start = Start {
+                stamp,
+                reading,
+                others: all.map_or(0, |all| all - own),
+            };
+            Execution::new(operation, settings, start)
+        };
+        Pipeline {
+            settings,
+            executions: operations.into_iter().map(start).collect(),
+            backoff: 0,
+            is_unclear: false,
+            silences: 0,
+        }
+    }
+
+    /// Whether every operation has its result.
+    pub fn is_done(&self) -> bool {
+        !self.executions.iter().any(Execution::is_waiting)
+    }
+
+    /// Makes the next request.
+    pub fn request(&mut self, scripts: ScriptCache) -> Request {
+        let wait = self.wait();
+        if let Some(wait) = wait {
+            self.backoff = (2 * wait).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
+        }
+        let mut sent: Vec<usize> = Vec::with_capacity(self.executions.len());
+        for (at, execution) in self.executions.iter_mut().enumerate() {
+            if execution.prepare() {
+                sent.push(at);
+            }
+        }
+        if scripts == ScriptCache::Unknown {
+            self.bring_script(&sent);
+        }
+        let mut commands = Commands::default();
+        let parts = sent
+            .iter()
+            .map(|at| self.part(*at, &mut commands))
+            .collect();
+        let mut effects = sent.iter().map(|at| self.executions[*at].effect());
+        let only_reads = effects.clone().all(|effect| effect == Effect::Reads);
+        let may_be_late =
+            effects.all(|effect| matches!(effect, Effect::Reads | Effect::AppendsOnce));
+        let patience = self.patience();
+        Request {
+            commands,
+            wait,
+            only_reads,
+            connect_patience: patience,
+            reply_patience: if may_be_late { patience } else { u32::MAX },
+            parts,
+        }
+    }
+
+    fn part(&mut self, at: usize, commands: &mut Commands) -> Part {
+        let (before, behind) = self.executions.split_at_mut(at + 1);
+        let execution = &before[at];
+        let first = commands.count();
+        execution.request(self.settings, commands);
+        if execution.effect() == Effect::Clears && execution.is_retried() {
+            let same = |other: &&mut Execution| other.is_on(execution.key());
+            behind
+                .iter_mut()
+                .filter(same)
+                .for_each(Execution::follow_clear);
+        }
+        Part {
+            operation: at,
+            commands: first..commands.count(),
+            end: commands.bytes().len(),
+        }
+    }
+
+    /// The first append brings the script along, if anything follows it: a server that
+    /// does not know the script would refuse the append and execute the rest.
+    fn bring_script(&mut self, sent: &[usize]) {
+        let mut sent = sent.iter();
+        let is_append = |at: &&usize| self.executions[**at].effect() == Effect::AppendsOnce;
+        if let Some(append) = sent.by_ref().find(is_append)
+            && sent.next().is_some()
+        {
+            self.executions[*append].bring_script();
+        }
+    }
+
+    /// The wait before the next request, if all operations in it have failed: one that
+    /// gets on need not wait for one that does not.
+    fn wait(&self) -> Option<u32> {
+        let mut waiting = self.executions.iter().filter(|other| other.is_waiting());
+        let least = if self.is_unclear { LONG_BACKOFF } else { 0 };
+        waiting
+            .all(Execution::has_failed)
+            .then(|| self.backoff.max(least))
+    }
+
+    /// Milliseconds of silence to wait for: twice as long after each silence, and without
+    /// limit when new connections have not helped.
+    fn patience(&self) -> u32 {
+        match self.silences {
+            MOST_SILENCES.. => u32::MAX,
+            silences => self.settings.response_timeout.saturating_mul(1 << silences),
+        }
+    }
+
+    /// Takes what became of a request; an error is why it was not sent.
+    pub fn settle(&mut self, request: Request, result: Result<Exchange, Error>) -> Settled {
+        let settled = match result {
+            Ok(exchange) => self.settle_exchange(&request, &exchange),
+            Err(error) => {
+                self.silences += u32::from(matches!(error, Error::Timeout(_)));
+                for part in request.parts {
+                    self.executions[part.operation].fail(error.clone());
+                }
+                Settled::default()
+            }
+        };
+        self.undo_once();
+        self.keep_order();
+        settled
+    }
+
+    fn settle_exchange(&mut self, request: &Request, exchange: &Exchange) -> Settled {
+        let is_silence = matches!(exchange.end, End::Timeout(_));
+        self.silences += u32::from(is_silence);
+        self.is_unclear = false;
+        let responses = self.responses(request, exchange);
+        // Where one reply makes no sense, the others may belong to other requests.
+        let nonsense = match &exchange.end {
+            End::Malformed(error @ Error::Protocol(_)) => Some(error.clone()),
+            _ => responses.iter().find_map(Response::nonsense).cloned(),
+        };
+        if let Some(error) = nonsense {
+            for part in &request.parts {
+                self.executions[part.operation].fail(error.clone());
+            }
+            return Settled::default();
+        }
+        let mut settled = Settled {
+            is_reusable: matches!(exchange.end, End::Complete),
+            has_script: false,
+        };
+        for (position, (part, response)) in request.parts.iter().zip(responses).enumerate() {
+            let execution = &mut self.executions[part.operation];
+            match response {
+                Response::Progress(progress) => {
+                    let is_done = matches!(progress, Progress::Done(_));
+                    settled.has_script |= is_done && execution.effect() == Effect::AppendsOnce;
+                    execution.progress(progress);
+                }
+                Response::Unclear(error) => {
+                    settled.is_reusable = false;
+                    self.is_unclear = true;
+                    execution.fail_unclear(error, self.settings.delivery);
+                }
+                Response::TooLarge(error) => execution.finish(error),
+                Response::Failed(error) => {
+                    // Another connection may lead to another server.
+                    settled.is_reusable &=
+                        !error.is_transient() && !matches!(error, Error::OutcomeUnknown(_));
+                    let is_first = position == 0;
+                    match error {
+                        Error::LimitExceeded(_)
+                            if !is_first && execution.effect() == Effect::Reads =>
+                        {
+                            execution.fail_without_room(error);
+                        }
+                        error if is_silence => execution.fail_silent(error),
+                        error => execution.fail(error),
+                    }
+                }
+            }
+        }
+        settled
+    }
+
+    /// Reads the replies of each part.
+    fn responses(&mut self, request: &Request, exchange: &Exchange) -> Vec<Response> {
+        let mut end = &exchange.end;
+        let mut partial = exchange.partial;
+        let received = &exchange.received;
+        let mut responses = Vec::with_capacity(request.parts.len());
+        for part in &request.parts {
+            let execution = &mut self.executions[part.operation];
+            let replies = received.replies(part.commands.clone());
+            let replies = replies.or_else(|| received.refusal(part.commands.start));
+            responses.push(match replies {
+                Some(replies) => match replies.unclear() {
+                    Some(error) => Response::Unclear(error),
+                    None => match execution.response(replies) {
+                        Ok(progress) => Response::Progress(progress),
+                        Err(error) => Response::Failed(error),
+                    },
+                },
+                None => {
+                    let cut = match end {
+                        End::Closed => execution.reply_was_cut(mem::take(&mut partial)),
+                        _ => Ok(()),
+                    };
+                    let was_sent = exchange.written >= part.end;
+                    let error = no_reply(end, execution.effect(), was_sent);
+                    // The reply that did not fit was that of this part.
+                    if matches!(end, End::Malformed(_)) {
+                        end = &End::Closed;
+                    }
+                    match cut {
+                        Ok(()) => Response::Failed(error),
+                        Err(too_large) => Response::TooLarge(too_large),
+                    }
+                }
+            });
+        }
+        responses
+    }
+
+    /// Of several transactions on one key of another type, the first one saw the expiry
+    /// that the key had. Each later one saw the expiry that the first one set.
+    fn undo_once(&mut self) {
+        for at in 1..self.executions.len() {
+            let (before, behind) = self.executions.split_at_mut(at);
+            let execution = &mut behind[0];
+            let is_undone_before = execution.undoes().is_some()
+                && before
+                    .iter()
+                    .any(|other| other.undoes().is_some() && other.is_on(execution.key()));
+            if is_undone_before {
+                execution.leave_undo_to_other();
+            }
+        }
+    }
+
+    /// Keeps the order of the operations on each session. What was executed before a
+    /// write that it follows is executed again after it. Where that must not be, a clear
+    /// ahead of it would delete it, and is not retried.
+    fn keep_order(&mut self) {
+        for at in 0..self.executions.len() {
+            let (before, behind) = self.executions.split_at_mut(at + 1);
+            let execution = &mut before[at];
+            if !execution.is_waiting() {
+                continue;
+            }
+            let effect = execution.effect();
+            let key = execution.key().to_owned();
+            let mut followers = behind.iter_mut().filter(|other| other.is_on(&key));
+            match effect {
+                Effect::RestoresExpiry => {}
+                Effect::Reads => {
+                    if followers.any(|other| other.may_have_cleared()) {
+                        execution.give_up(Error::Unavailable(
+                            "it has to be read again, and a clear behind it was executed"
+                                .to_owned(),
+                        ));
+                    }
+                }
+                Effect::Clears if followers.any(|other| other.is_final()) => {
+                    let unsent = Error::Unavailable("the request was not sent".to_owned());
+                    execution.give_up(unsent);
+                }
+                Effect::Appends | Effect::AppendsOnce | Effect::Clears => {
+                    let done = behind
+                        .iter_mut()
+                        .filter(|other| other.is_on(&key) && !other.is_waiting());
+                    done.for_each(Execution::follow_again);
+                }
+            }
+        }
+    }
+
+    /// Remembers what was appended, if it was sent only once.
+    pub fn remember(&self, recent: &mut RecentAppends) {
+        for execution in &self.executions {
+            if let Some(element) = execution.recent_element() {
+                recent.remember(execution.key(), element);
+            }
+        }
+    }
+
+    /// Returns the results, in the order of the operations. An operation that could still
+    /// be retried fails with why its last attempt failed.
+    pub fn results(self) -> impl Iterator<Item = Result<Outcome<Messages>, Error>> {
+        let silence = (self.silences > 1).then(|| {
+            format!(
+                "no answer within {} ms, on {} connections",
+                self.settings.operation_timeout, self.silences
+            )
+        });
+        self.executions.into_iter().map(move |mut execution| {
+            if execution.is_waiting() {
+                execution.time_out(silence.as_deref());
+            }
+            execution.into_result()
+        })
+    }
+}
+
+/// What became of the part of a request.
+enum Response {
+    /// The replies brought the operation forward.
+    Progress(Progress),
+    /// An error reply that may have come after execution.
+    Unclear(Error),
+    /// The reply does not come through, however little is requested.
+    TooLarge(Error),
+    /// Anything else that is wrong.
+    Failed(Error),
+}
+
+impl Response {
+    /// Why the reply makes no sense.
+    fn nonsense(&self) -> Option<&Error> {
+        match self {
+            Response::Failed(error @ Error::Protocol(_)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Number of entries that the operations append to each session, if a retry has to find
+/// them: its own elements may lie behind those of the others. Sessions are counted by a
+/// hash of their ids, because to search a few entries more does no harm.
+fn appended_by_key(operations: &[Operation], settings: &Settings) -> Vec<usize> {
+    if operations.len() == 1 || settings.delivery == Delivery::AtMostOnce {
+        return Vec::new();
+    }
+    let mut appended = Vec::from([0; SLOTS]);
+    for operation in operations {
+        appended[slot(&operation.session_id)] += operation.action.new_messages().len();
+    }
+    appended
+}
+
+fn slot(session_id: &str) -> usize {
+    fnv_1a(session_id) as usize % SLOTS
+}
+
+/// Sessions that are counted apart.
+const SLOTS: usize = 1024;
+
+/// Milliseconds before the second retry. The first one comes at once, because most lost
+/// connections were idle ones that the server has closed.
+const FIRST_BACKOFF: u32 = 10;
+/// Milliseconds before the first retry after an unclear error reply, to give something on
+/// the way the time to find a server again.
+const LONG_BACKOFF: u32 = 100;
+/// Milliseconds; backoffs double up to here.
+const LONGEST_BACKOFF: u32 = 1000;
+
+/// Number of attempts that silence may end early. The next one has all the time that is
+/// left: four connections have been tried by then, so the server itself is silent.
+const MOST_SILENCES: u32 = 3;
