@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{env, fs};
 
-use xtask::component::PACKAGE;
+use session_memory_component_build::PACKAGE;
 
 fn main() -> Result<(), String> {
     let folder = |name| env::var(name).map_err(|error| format!("{name}: {error}"));
@@ -19,11 +19,10 @@ fn main() -> Result<(), String> {
         "component",
         "rust-toolchain.toml",
         "wit",
-        "xtask/src/component.rs",
     ] {
         println!("cargo:rerun-if-changed={}", checkout.join(input).display());
     }
-    let component = xtask::component::build(PACKAGE, checkout, &out.join("target"))?;
+    let component = session_memory_component_build::build(PACKAGE, checkout, &out.join("target"))?;
     fs::copy(&component, out.join("session_memory.wasm"))
         .map_err(|error| format!("{}: {error}", component.display()))?;
     Ok(())

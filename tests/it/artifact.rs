@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use session_memory_component_build::PACKAGE;
 use session_memory_host::COMPONENT;
 use wasmtime::Engine;
 use wasmtime::component::Component;
-use xtask::component::PACKAGE;
 
 #[test]
 fn it_imports_what_it_uses_and_nothing_else() {
@@ -75,7 +75,8 @@ fn it_has_the_same_bytes_from_another_folder() {
         copy(&checkout.join(entry), &other.path().join(entry));
     }
     let built =
-        xtask::component::build(PACKAGE, other.path(), &other.path().join("target")).unwrap();
+        session_memory_component_build::build(PACKAGE, other.path(), &other.path().join("target"))
+            .unwrap();
     assert!(fs::read(built).unwrap() == COMPONENT, "the bytes differ");
 }
 

@@ -16,9 +16,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use session_memory_component_build::GUEST;
 use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
 use socket2::{Domain, Socket, Type};
-use xtask::component::{self, GUEST};
 pub use xtask::resp::{Client, Value};
 pub use xtask::server::{Server, free_port};
 
@@ -270,7 +270,7 @@ pub fn guest() -> &'static [u8] {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         // A folder of its own, since cargo's lock does not let it use the same one.
         let target_dir = profile_dir().join("guest");
-        let built = component::build(GUEST, checkout, &target_dir);
+        let built = session_memory_component_build::build(GUEST, checkout, &target_dir);
         fs::read(built.unwrap_or_else(|error| panic!("{error}"))).unwrap()
     })
 }

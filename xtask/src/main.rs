@@ -14,8 +14,8 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use session_memory_component_build::{GUEST, PACKAGE, TARGET};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use xtask::component::{GUEST, PACKAGE};
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
@@ -85,10 +85,8 @@ fn build() -> Result {
     setup::target()?;
     step("building the component");
     let target_dir = target_dir()?;
-    let built = xtask::component::build(PACKAGE, &checkout(), &target_dir)?;
-    let component = target_dir
-        .join(xtask::component::TARGET)
-        .join("release/session_memory.wasm");
+    let built = session_memory_component_build::build(PACKAGE, &checkout(), &target_dir)?;
+    let component = target_dir.join(TARGET).join("release/session_memory.wasm");
     let copied = component.parent().map_or(Ok(()), fs::create_dir_all);
     copied
         .and_then(|()| fs::copy(&built, &component))
@@ -130,7 +128,7 @@ fn test() -> Result {
         GUEST,
         "--lib",
         "--target",
-        xtask::component::TARGET,
+        TARGET,
     ];
     cargo(
         &[

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use xtask::component::TARGET;
+use session_memory_component_build::TARGET;
 use xtask::server;
 
 use crate::{Result, command, run, step};
