@@ -7,7 +7,6 @@ pub mod proxy;
 #[cfg(target_os = "linux")]
 pub mod sockets;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -268,10 +267,9 @@ pub fn guest() -> &'static [u8] {
     static GUEST_COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
     GUEST_COMPONENT.get_or_init(|| {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        // A folder of its own, since cargo's lock does not let it use the same one.
-        let target_dir = profile_dir().join("guest");
-        let built = session_memory_component_build::build(GUEST, checkout, &target_dir);
-        fs::read(built.unwrap_or_else(|error| panic!("{error}"))).unwrap()
+        let target_dir = profile_dir().parent().unwrap().to_owned();
+        session_memory_component_build::build(GUEST, checkout, &target_dir)
+            .unwrap_or_else(|error| panic!("{error}"))
     })
 }
 

@@ -86,10 +86,10 @@ fn build() -> Result {
     step("building the component");
     let target_dir = target_dir()?;
     let built = session_memory_component_build::build(PACKAGE, &checkout(), &target_dir)?;
-    let component = target_dir.join(TARGET).join("release/session_memory.wasm");
-    let copied = component.parent().map_or(Ok(()), fs::create_dir_all);
-    copied
-        .and_then(|()| fs::copy(&built, &component))
+    let folder = target_dir.join(TARGET).join("release");
+    let component = folder.join("session_memory.wasm");
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(&component, built))
         .map_err(|error| format!("{}: {error}", component.display()))?;
     step("building the host; the first time this takes some minutes");
     cargo(&["build", "--release", "--workspace"])?;

@@ -16,8 +16,56 @@ pub const PACKAGE: &str = "session-memory";
 /// The package of the component that misbehaves for the tests of the host.
 pub const GUEST: &str = "session-memory-test-guest";
 
-/// Builds the component of a package in the given checkout and answers where it
-/// lies below `target_dir`.
+/// The name of the file that [`for_build_script`] leaves for a package.
+fn file_name(package: &str) -> String {
+    package.replace('-', "_") + ".wasm"
+}
+
+/// Builds a component for the package whose build script calls this. Leaves it in
+/// `OUT_DIR`, under the name of its package with underscores and `.wasm`.
+///
+/// `sources` is the folder of the component's sources, relative to the checkout. The
+/// package of the build script lies directly below the checkout. Cargo runs the script
+/// again when anything changes that the component is built from.
+///
+/// # Errors
+///
+/// One line that says what failed, for the person who builds.
+pub fn for_build_script(package: &str, sources: &str) -> Result<(), String> {
+    let folder = |name| match env::var_os(name) {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => Err(format!("{name} is not set, as it is for build scripts")),
+    };
+    for input in [
+        sources,
+        "component/build",
+        "wit",
+        "Cargo.lock",
+        "Cargo.toml",
+        "rust-toolchain.toml",
+    ] {
+        println!("cargo:rerun-if-changed=../{input}");
+    }
+    let caller = folder("CARGO_MANIFEST_DIR")?;
+    let checkout = caller
+        .parent()
+        .ok_or("the package has no folder above it")?;
+    let out = folder("OUT_DIR")?;
+    // `<target>/<profile>/build/...`
+    let target_dir = out
+        .ancestors()
+        .find(|folder| folder.ends_with("build"))
+        .and_then(|build| build.ancestors().nth(2))
+        .ok_or_else(|| format!("OUT_DIR is in no target folder: {}", out.display()))?;
+    let component = build(package, checkout, target_dir)?;
+    let file = out.join(file_name(package));
+    fs::write(&file, component).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Builds the component of a package in the given checkout and returns its bytes.
+///
+/// `target_dir` is the target folder of the checkout. All components are built in a folder
+/// of their own below it, whoever asks for them: the second one who asks finds them there.
 ///
 /// The bytes depend on the sources and the toolchain, and not on the folders that
 /// they are in: panic messages would hold the path of the registry otherwise.
@@ -25,7 +73,9 @@ pub const GUEST: &str = "session-memory-test-guest";
 /// # Errors
 ///
 /// One line that says what to do, when cargo fails.
-pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBuf, String> {
+pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<Vec<u8>, String> {
+    // The cargo that runs a build script holds the lock of its own folder.
+    let target_dir = target_dir.join("component-build");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What an outer cargo or clippy set for its own target would change this build.
     for variable in [
@@ -43,7 +93,8 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBu
         // all that formats panic messages included.
         .args(["--crate-type", "cdylib"])
         .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
-        .arg(target_dir)
+        .arg(&target_dir)
+        .env("CARGO_BUILD_BUILD_DIR", &target_dir)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(checkout))
         .status()
         .map_err(|error| format!("cargo cannot be run: {error}"))?;
@@ -53,13 +104,14 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<PathBu
              or `rustup target add {TARGET}`"
         ));
     }
-    let name = package.replace('-', "_") + ".wasm";
-    let built = target_dir.join(TARGET).join(PROFILE).join(&name);
-    let shipped = target_dir.join(&name);
-    fs::read(&built)
-        .and_then(|component| fs::write(&shipped, without_names(&component)))
-        .map_err(|error| format!("{}: {error}", shipped.display()))?;
-    Ok(shipped)
+    let built = target_dir
+        .join(TARGET)
+        .join(PROFILE)
+        .join(file_name(package));
+    match fs::read(&built) {
+        Ok(component) => Ok(without_names(&component)),
+        Err(error) => Err(format!("{}: {error}", built.display())),
+    }
 }
 
 /// A component without the section that names its parts for debuggers, which the
