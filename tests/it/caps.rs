@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use crate::common::{Server, builder, memory, peer, refusal, server};
 use session_memory_host::{
     Action, Delivery, History, Message, NewMessage, Operation, Options, Outcome, Role,
     SessionMemory,
 };
-use session_memory_tests::{Server, builder, memory, peer, refusal, server};
 use tokio::task::JoinHandle;
 
 /// Bytes that a reply may have.

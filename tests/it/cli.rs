@@ -5,9 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
-use session_memory_tests::{
-    cli_with, elements, expires_in, free_port, redis, run, server, server_with,
-};
+use crate::common::{cli_with, elements, expires_in, free_port, redis, run, server, server_with};
 
 struct Shell {
     port: String,

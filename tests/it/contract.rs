@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use crate::common::{elements, integer, memory, memory_with, redis, refusal, server, text};
 use session_memory_host::{Delivery, NewMessage, Options, Provider, Role, SessionMemory};
-use session_memory_tests::{elements, integer, memory, memory_with, redis, refusal, server, text};
 
 fn contents(messages: &[session_memory_host::Message]) -> Vec<&str> {
     messages

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use session_memory_host::{Delivery, Options, Role};
-use session_memory_tests::{
+use crate::common::{
     Value, builder, elements, ends_by_itself, expires_in, free_port, integer, is_redis_7, memory,
     memory_with, peer, peer_answering, redis, refusal, server, server_code, server_with,
     server_with_user,
 };
+use session_memory_host::{Delivery, Options, Role};
 
 const PASSWORD: &str = "hunter2-correct";
 

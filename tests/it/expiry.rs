@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::{Server, integer, memory_with, redis, server, took};
 use session_memory_host::{Options, Role, TtlPolicy};
-use session_memory_tests::{Server, integer, memory_with, redis, server, took};
 
 fn policy(ttl_policy: TtlPolicy, session_ttl: u32) -> Options {
     Options {
@@ -16,7 +16,7 @@ fn policy(ttl_policy: TtlPolicy, session_ttl: u32) -> Options {
 /// Checks that the session `s` expires in so many seconds.
 #[track_caller]
 fn expires_in(server: &Server, seconds: i64) {
-    session_memory_tests::expires_in(&mut server.client().unwrap(), "session:s", seconds);
+    crate::common::expires_in(&mut server.client().unwrap(), "session:s", seconds);
 }
 
 #[tokio::test]

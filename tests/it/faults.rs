@@ -6,12 +6,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::common::proxy::{Action, Direction, Fault, Proxy, framing};
+use crate::common::{
+    RedisClient, Server, builder, contents_with_ttl, ends_by_itself, refusal, server,
+};
 use session_memory_host as host;
 use session_memory_host::{Delivery, Error, NewMessage, Options, Outcome, Role, SessionMemory};
-use session_memory_tests::proxy::{Action, Direction, Fault, Proxy, framing};
-use session_memory_tests::{
-    Client, Server, builder, contents_with_ttl, ends_by_itself, refusal, server,
-};
 use tokio::task::{JoinSet, LocalSet};
 
 pub(crate) const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
@@ -138,7 +138,7 @@ fn operation(session: &str, action: host::Action) -> host::Operation {
 pub(crate) struct Bench {
     pub(crate) proxy: Proxy,
     pub(crate) memory: SessionMemory,
-    redis: Client,
+    redis: RedisClient,
     name: String,
     sessions: usize,
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use session_memory_tests::{cli, cli_with, contents, integer, peer, redis, run, server_with, text};
+use crate::common::{cli, cli_with, contents, integer, peer, redis, run, server_with, text};
 use socket2::{Domain, Socket, Type};
 
 /// What a peer does with a connection.

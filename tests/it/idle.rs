@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::proxy::Proxy;
+use crate::common::{builder, server};
 use session_memory_host::Options;
-use session_memory_tests::proxy::Proxy;
-use session_memory_tests::{builder, server};
 
 /// The connection and the number of each exchange, when there was a pause between two
 /// operations.
@@ -47,8 +47,8 @@ async fn a_connection_that_was_idle_for_too_long_is_replaced_before_it_is_used()
 async fn an_idle_connection_is_probed_after_a_minute() {
     use std::net::TcpStream;
 
-    use session_memory_tests::sockets::connected_to;
-    use session_memory_tests::{memory, wait_until};
+    use crate::common::sockets::connected_to;
+    use crate::common::{memory, wait_until};
 
     let server = server();
     let memory = memory(&server).await;

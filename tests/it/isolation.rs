@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
+use crate::common::{builder, ends_by_itself, memory, memory_with, redis, refusal, server, signal};
 use session_memory_host::{Message, NetworkPolicy, Options, Provider, Role, SessionMemory};
-use session_memory_tests::{
-    builder, ends_by_itself, memory, memory_with, redis, refusal, server, signal,
-};
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +194,7 @@ async fn the_component_sees_the_listed_variables_only() {
     memory.add("s", Role::User, "x", None).await.unwrap();
     redis(&server, &["LINDEX", "from-environment:s", "0"]);
     assert_eq!(
-        session_memory_tests::elements(&server, "from-environment:s").len(),
+        crate::common::elements(&server, "from-environment:s").len(),
         1
     );
 }

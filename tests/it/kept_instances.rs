@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::common::sockets::{Socket, connected_to};
+use crate::common::{Server, integer, peer, redis, server, wait_until};
 use session_memory_host::COMPONENT;
-use session_memory_tests::sockets::{Socket, connected_to};
-use session_memory_tests::{Server, integer, peer, redis, server, wait_until};
 use socket2::SockRef;
 use tokio::time::timeout;
 use wasmtime::component::{Component, Linker, ResourceAny, ResourceTable};

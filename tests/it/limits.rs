@@ -1,7 +1,7 @@
 //! Large messages, large histories, and what is too large.
 
+use crate::common::{builder, elements, memory, memory_with, redis, refusal, server};
 use session_memory_host::{NewMessage, Options, Provider, Role, SessionMemory};
-use session_memory_tests::{builder, elements, memory, memory_with, redis, refusal, server};
 
 const MIB: usize = 1 << 20;
 

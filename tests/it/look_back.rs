@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::{RedisClient, Server, builder, calls, contents, elements, redis, server};
 use session_memory_host::{Options, Role, SessionMemory};
-use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
-use session_memory_tests::{Client, Server, builder, calls, contents, elements, redis, server};
 
 /// A memory whose way to the server can be broken, and a look at what is there.
 struct Bench {
     proxy: Proxy,
     memory: SessionMemory,
-    redis: Client,
+    redis: RedisClient,
 }
 
 impl Bench {

@@ -5,6 +5,7 @@
 mod artifact;
 mod caps;
 mod cli;
+mod common;
 mod contract;
 mod errors;
 mod expiry;

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::common::proxy::{Action as Break, Direction, Fault, Proxy};
+use crate::common::{Value, builder, calls, memory, memory_with, refusal, server};
 use session_memory_host::{Action, Message, NewMessage, Operation, Options, Outcome, Role};
-use session_memory_tests::proxy::{Action as Break, Direction, Fault, Proxy};
-use session_memory_tests::{Value, builder, calls, memory, memory_with, refusal, server};
 
 /// More than others take to write, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

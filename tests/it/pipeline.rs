@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::proxy::Proxy;
+use crate::common::{
+    builder, contents, integer, memory, memory_with, peer, redis, server, server_with_user,
+};
 use session_memory_host::{
     Action, Connect, Delivery, Error, MemoryError, Message, NewMessage, Operation, Options,
     Outcome, Role, SessionMemory,
-};
-use session_memory_tests::proxy::Proxy;
-use session_memory_tests::{
-    builder, contents, integer, memory, memory_with, peer, redis, server, server_with_user,
 };
 
 const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
@@ -153,7 +153,7 @@ async fn what_is_read_behind_an_append_has_it_even_if_the_script_is_unknown() {
 /// More appends than an append looks back, in one request whose answer is lost.
 #[tokio::test]
 async fn many_appends_to_one_session_are_there_once_when_they_are_sent_twice() {
-    use session_memory_tests::proxy::{Action as Break, Direction, Fault};
+    use crate::common::proxy::{Action as Break, Direction, Fault};
 
     let server = server();
     let proxy = Proxy::start(server.address());

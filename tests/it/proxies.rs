@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::common::proxy::{Action, Direction, Fault, beginnings};
+use crate::common::{refusal, server};
 use session_memory_host::Delivery;
-use session_memory_tests::proxy::{Action, Direction, Fault, beginnings};
-use session_memory_tests::{refusal, server};
 
 use crate::faults::{Bench, DELIVERIES, Figures, OPERATIONS, Operation};
 

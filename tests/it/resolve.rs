@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
+use crate::common::{Server, builder, contents, free_port, guest, redis, refusal, server};
 use session_memory_host::{Builder, Options, Role, SessionMemory};
-use session_memory_tests::{Server, builder, contents, free_port, guest, redis, refusal, server};
 
 const NAME: &str = "redis.internal";
 const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

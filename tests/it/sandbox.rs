@@ -6,10 +6,10 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::common::{free_port, guest, refusal, took};
 use session_memory_host::{
     Builder, Error, GRACE, Message, NetworkPolicy, NewMessage, Options, Role, SessionMemory,
 };
-use session_memory_tests::{free_port, guest, refusal, took};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wasm_encoder::{

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::common::{builder, cli_with, peer, redis, run, server};
 use session_memory_host::{Delivery, Error, Message, NewMessage, Options, Role, SessionMemory};
-use session_memory_tests::{builder, cli_with, peer, redis, run, server};
 
 const PASSWORD: &str = "hunter2-correct";
 const WORDS: &str = "my PIN is sesame";

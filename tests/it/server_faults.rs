@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use session_memory_host::{Delivery, Options, Role, SessionMemory};
-use session_memory_tests::proxy::Proxy;
-use session_memory_tests::{
+use crate::common::proxy::Proxy;
+use crate::common::{
     Server, Value, builder, contents, ends_by_itself, integer, is_redis_7, memory_with, redis,
     refusal, server, server_code, server_with, signal, took, wait_until,
 };
+use session_memory_host::{Delivery, Options, Role, SessionMemory};
 
 const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
 /// A primary that does not wait for more replicas before it serves the first.

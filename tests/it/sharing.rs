@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use std::time::{Duration, Instant};
 
+use crate::common::proxy::Proxy;
+use crate::common::{builder, contents, guest, memory, refusal, server, took};
 use fastrand::Rng;
 use session_memory_host::{
     Action, Builder, Connect, Error, GRACE, NewMessage, Operation, Options, Outcome, Provider,
     Role, SessionMemory,
 };
-use session_memory_tests::proxy::Proxy;
-use session_memory_tests::{builder, contents, guest, memory, refusal, server, took};
 use tokio::runtime::{self, Handle};
 use tokio::select;
 use tokio::task::{JoinHandle, JoinSet, yield_now};

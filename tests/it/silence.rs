@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::{BlackHole, Server, builder, peer, refusal, server};
 use session_memory_host::{Delivery, Error, Options, Role};
-use session_memory_tests::proxy::{Action, Direction, Fault, Proxy};
-use session_memory_tests::{BlackHole, Server, builder, peer, refusal, server};
 
 use crate::faults::{Bench, DELIVERIES, Figures, OPERATIONS, Operation};
 

@@ -1,7 +1,7 @@
 //! What lies in Redis, and what another writer may leave there.
 
+use crate::common::{elements, memory, memory_with, redis, server};
 use session_memory_host::{Delivery, Options, Role};
-use session_memory_tests::{elements, memory, memory_with, redis, server};
 
 #[tokio::test]
 async fn an_element_is_what_python_writes() {
@@ -61,7 +61,7 @@ async fn with_exactly_once_an_element_ends_with_its_id() {
     assert_eq!(first, "000000000001");
     assert_eq!(ids[1], format!("{instance}-000000000002"));
     assert_eq!(ids[2], format!("{instance}-000000000003"));
-    let other = session_memory_tests::memory(&server).await;
+    let other = crate::common::memory(&server).await;
     other.add("t", Role::User, "", None).await.unwrap();
     assert!(!elements(&server, "session:t")[0].contains(instance));
 }

@@ -7,12 +7,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::{
+    RedisClient, Server, Value, builder, free_port, integer, is_redis_7, memory_with, peer,
+    program, redis, refusal, server, server_with, server_with_user, text, wait_until,
+};
 use session_memory_host::{
     Connect, Delivery, NetworkPolicy, Options, Role, SessionMemory, TtlPolicy,
-};
-use session_memory_tests::{
-    Client, Server, Value, builder, free_port, integer, is_redis_7, memory_with, peer, redis,
-    refusal, server, server_with, server_with_user, text, wait_until,
 };
 use tempfile::TempDir;
 
@@ -397,7 +397,7 @@ impl Sentinel {
         let file = folder.path().join("sentinel.conf");
         let monitor = format!("sentinel monitor primary 127.0.0.1 {} 1", server.port());
         fs::write(&file, format!("bind 127.0.0.1\nport {port}\n{monitor}\n")).unwrap();
-        let process = Command::new(xtask::server::program().unwrap())
+        let process = Command::new(program().unwrap())
             .arg(&file)
             .arg("--sentinel")
             .stdin(Stdio::null())
@@ -410,7 +410,7 @@ impl Sentinel {
             _folder: folder,
         };
         wait_until(|| {
-            Client::connect((Ipv4Addr::LOCALHOST, port))
+            RedisClient::connect((Ipv4Addr::LOCALHOST, port))
                 .and_then(|mut client| client.command(&["PING"]))
                 .is_ok()
         });

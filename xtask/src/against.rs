@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::server::Server;
+use session_memory_test_support::Server;
 
 use crate::{Result, checkout, command, run, setup, step, target_dir};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use xtask::server::Server;
+use session_memory_test_support::Server;
 
 use crate::{Result, cargo, checkout, command, release_dir, run, setup, shown, step, target_dir};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use session_memory_component_build::TARGET;
-use xtask::server;
+use session_memory_test_support::{INSTALL_HINT, program};
 
 use crate::{Result, command, run, step};
 
@@ -36,11 +36,11 @@ pub fn checkers() -> Result {
 
 /// Installs a Redis server if there is none.
 pub fn redis() -> Result {
-    if server::program().is_some() {
+    if program().is_some() {
         return Ok(());
     }
     let Some(prefix) = privileged().filter(|_| is_there("apt-get")) else {
-        return Err(server::INSTALL_HINT.to_owned());
+        return Err(INSTALL_HINT.to_owned());
     };
     step("installing redis-server with apt-get");
     let apt_get = |arguments: &[&str]| {
@@ -61,10 +61,10 @@ pub fn redis() -> Result {
         "--no-install-recommends",
         "redis-server",
     ])
-    .map_err(|error| format!("{error}; {}", server::INSTALL_HINT))?;
-    match server::program() {
+    .map_err(|error| format!("{error}; {}", INSTALL_HINT))?;
+    match program() {
         Some(_) => Ok(()),
-        None => Err(server::INSTALL_HINT.to_owned()),
+        None => Err(INSTALL_HINT.to_owned()),
     }
 }
 

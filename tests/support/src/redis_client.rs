@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// A connection.
-pub struct Client {
+pub struct RedisClient {
     stream: BufReader<TcpStream>,
 }
 
@@ -25,17 +25,17 @@ pub enum Value {
     Array(Option<Vec<Value>>),
 }
 
-impl Client {
+impl RedisClient {
     /// Connects.
     ///
     /// # Errors
     ///
     /// What the operating system says.
-    pub fn connect(address: impl ToSocketAddrs) -> io::Result<Client> {
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<RedisClient> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_nodelay(true)?;
-        Ok(Client {
+        Ok(RedisClient {
             stream: BufReader::new(stream),
         })
     }

@@ -1,0 +1,181 @@
+//! What several tests share and no other package needs. What others need as well is in
+//! `tests/support`, and taken from there by way of this.
+
+pub mod proxy;
+#[cfg(target_os = "linux")]
+pub mod sockets;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use session_memory_component_build::GUEST;
+use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
+pub use session_memory_test_support::*;
+use socket2::{Domain, Socket, Type};
+
+/// A memory to be opened that knows nothing of the environment of the tests.
+pub fn builder(port: u16, options: Options) -> Builder {
+    let options = Options {
+        host: options
+            .host
+            .or_else(|| Some(Ipv4Addr::LOCALHOST.to_string())),
+        port: Some(port),
+        ..options
+    };
+    SessionMemory::builder().environment([]).options(options)
+}
+
+/// A memory on a server.
+pub async fn memory_with(server: &Server, options: Options) -> SessionMemory {
+    builder(server.port(), options).open().await.unwrap()
+}
+
+/// As [`memory_with`], with default options.
+pub async fn memory(server: &Server) -> SessionMemory {
+    memory_with(server, Options::default()).await
+}
+
+/// The variant and the text of the error that a call ended with.
+pub fn refusal<T>(result: Result<T, Error>) -> (&'static str, String) {
+    match result {
+        Ok(_) => panic!("it did not fail"),
+        Err(Error::Memory(error)) => (error.variant(), error.text().to_owned()),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// The code that the server's error reply began with.
+pub fn server_code<T>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Memory(MemoryError::Server { code, .. })) => code,
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("it did not fail"),
+    }
+}
+
+/// What a busy machine may add to the time that something takes.
+const SLACK: Duration = Duration::from_millis(1500);
+
+/// Checks that what began at `begin` took at least so long, and ended soon after. What
+/// would never end by itself must take longer than `SLACK`, so that it fails here.
+#[track_caller]
+pub fn took(begin: Instant, at_least: Duration) {
+    let taken = begin.elapsed();
+    assert!(
+        taken >= at_least && taken <= at_least + SLACK,
+        "took {taken:?}, expected {at_least:?} and a little more"
+    );
+}
+
+/// Runs an operation that ends by itself when `at_least` has passed, and returns its
+/// result.
+///
+/// The host stops an operation 100 ms after its deadline. A busy machine may leave the
+/// component less time than that, so an operation that was stopped is run again. An
+/// operation that never ends by itself is stopped each time, and fails the test.
+pub async fn ends_by_itself<T>(
+    at_least: Duration,
+    mut operation: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    for _ in 0..5 {
+        let begin = Instant::now();
+        let result = operation().await;
+        took(begin, at_least);
+        match &result {
+            Err(error) if error.to_string().contains("the component was stopped") => {
+                println!("after {:?}: {error}", begin.elapsed());
+            }
+            _ => return result,
+        }
+    }
+    panic!("the host stopped the component each time");
+}
+
+/// The component that misbehaves as the session id tells it, see `tests/guest`;
+/// built from what is there now.
+pub fn guest() -> &'static [u8] {
+    static GUEST_COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    GUEST_COMPONENT.get_or_init(|| {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let target_dir = profile_dir().parent().unwrap().to_owned();
+        session_memory_component_build::build(GUEST, checkout, &target_dir)
+            .unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+/// The folder that the tests were built in: `<target>/<profile>`.
+fn profile_dir() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let tests = std::env::current_exe().unwrap();
+    tests
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
+/// The command-line program, built from what is there now.
+pub fn cli() -> &'static Path {
+    static CLI: OnceLock<PathBuf> = OnceLock::new();
+    CLI.get_or_init(|| {
+        let profile = profile_dir();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        // All of it, and so with the features that it has in these tests.
+        build.args(["build", "--quiet", "--workspace"]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().is_ok_and(|status| status.success()),
+            "the program was not built"
+        );
+        profile.join("session-memory")
+    })
+}
+
+/// The command-line program with arguments, and none of the environment variables
+/// that it reads.
+pub fn cli_with<W: AsRef<str>>(arguments: &[W]) -> Command {
+    let mut command = Command::new(cli());
+    command
+        .args(arguments.iter().map(AsRef::as_ref))
+        .env_clear();
+    // Where the compiled component is kept.
+    for variable in ["HOME", "XDG_CACHE_HOME"] {
+        if let Some(value) = std::env::var_os(variable) {
+            command.env(variable, value);
+        }
+    }
+    command
+}
+
+/// An address that swallows every attempt to connect: a listener that does not accept, and
+/// whose backlog is full.
+pub struct BlackHole {
+    _listener: Socket,
+    _connections: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Opens one at an address of this machine.
+    pub fn open(address: SocketAddr) -> BlackHole {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let mut connections = Vec::new();
+        while let Ok(connection) = TcpStream::connect_timeout(&address, Duration::from_millis(200))
+        {
+            connections.push(connection);
+            assert!(connections.len() < 100, "the backlog is never full");
+        }
+        BlackHole {
+            _listener: listener,
+            _connections: connections,
+        }
+    }
+}
