@@ -7,7 +7,6 @@ pub mod sockets;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -115,43 +114,6 @@ fn profile_dir() -> PathBuf {
         .nth(2)
         .unwrap_or(Path::new("."))
         .to_owned()
-}
-
-/// The command-line program, built from what is there now.
-pub fn cli() -> &'static Path {
-    static CLI: OnceLock<PathBuf> = OnceLock::new();
-    CLI.get_or_init(|| {
-        let profile = profile_dir();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // All of it, and so with the features that it has in these tests.
-        build.args(["build", "--quiet", "--workspace"]);
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().is_ok_and(|status| status.success()),
-            "the program was not built"
-        );
-        profile.join("session-memory")
-    })
-}
-
-/// The command-line program with arguments, and none of the environment variables
-/// that it reads.
-pub fn cli_with<W: AsRef<str>>(arguments: &[W]) -> Command {
-    let mut command = Command::new(cli());
-    command
-        .args(arguments.iter().map(AsRef::as_ref))
-        .env_clear();
-    // Where the compiled component is kept.
-    for variable in ["HOME", "XDG_CACHE_HOME"] {
-        if let Some(value) = std::env::var_os(variable) {
-            command.env(variable, value);
-        }
-    }
-    command
 }
 
 /// An address that swallows every attempt to connect: a listener that does not accept, and

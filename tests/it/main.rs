@@ -4,13 +4,11 @@
 
 mod artifact;
 mod caps;
-mod cli;
 mod common;
 mod contract;
 mod errors;
 mod expiry;
 mod faults;
-mod first_connection;
 mod idle;
 mod isolation;
 #[cfg(target_os = "linux")]

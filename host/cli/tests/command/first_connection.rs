@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{cli, cli_with, contents, integer, peer, redis, run, server_with, text};
+use session_memory_test_support::{contents, integer, peer, redis, run, server_with, text};
 use socket2::{Domain, Socket, Type};
+
+use crate::{PROGRAM, session_memory};
 
 /// What a peer does with a connection.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +59,11 @@ fn serve(connection: &mut TcpStream) {
 fn exists(port: u16, arguments: &[&str]) -> Output {
     let port = port.to_string();
     let place = ["exists", "s", "--host", "127.0.0.1", "--port", &port];
-    run(&mut cli_with(&[&place, arguments].concat()), b"")
+    run(&mut session_memory(&[&place, arguments].concat()), b"")
 }
 
 /// The error of a command that fails, and how long that took.
 fn failure(port: u16, arguments: &[&str]) -> (String, Duration) {
-    // It is built first.
-    cli();
     let begin = Instant::now();
     let output = exists(port, arguments);
     let taken = begin.elapsed();
@@ -158,7 +158,7 @@ fn a_wrong_password_is_told_at_once() {
     };
     let before = connections();
     let port = server.port().to_string();
-    let mut command = cli_with(&["exists", "s", "--host", "127.0.0.1", "--port", &port]);
+    let mut command = session_memory(&["exists", "s", "--host", "127.0.0.1", "--port", &port]);
     command.env("REDIS_PASSWORD", "wrong");
     let output = run(&mut command, b"");
     assert_eq!(output.status.code(), Some(1));
@@ -183,10 +183,10 @@ fn commands_in_a_loop_survive_a_restart_of_the_server() {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", script])
-        .arg(cli())
+        .arg(PROGRAM)
         .args([&port, &ADDS.to_string()])
         .env_clear();
-    for (variable, value) in cli_with::<&str>(&[]).get_envs() {
+    for (variable, value) in session_memory::<&str>(&[]).get_envs() {
         shell.envs(value.map(|value| (variable, value)));
     }
     let adds = thread::spawn(move || run(&mut shell, b""));

@@ -1,11 +1,15 @@
-//! The command-line program: what it prints, where, and its exit codes.
+//! What the command prints, where, and its exit codes.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
-use crate::common::{cli_with, elements, expires_in, free_port, redis, run, server, server_with};
+use session_memory_test_support::{
+    elements, expires_in, free_port, redis, run, server, server_with,
+};
+
+use crate::session_memory;
 
 struct Shell {
     port: String,
@@ -19,7 +23,10 @@ impl Shell {
 
     fn run_with(&self, arguments: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
         let place = ["--host", "127.0.0.1", "--port", &self.port];
-        outcome(run(&mut cli_with(&[arguments, &place].concat()), input))
+        outcome(run(
+            &mut session_memory(&[arguments, &place].concat()),
+            input,
+        ))
     }
 
     fn prints(&self, arguments: &[&str]) -> String {
@@ -130,7 +137,7 @@ fn operations_print_their_results() {
 fn options_come_before_the_environment() {
     let server = server();
     let port = server.port().to_string();
-    let mut command = cli_with(&[
+    let mut command = session_memory(&[
         "--key-prefix",
         "given:",
         "--session-ttl",
@@ -151,9 +158,9 @@ fn options_come_before_the_environment() {
     assert_eq!(elements(&server, "given:s").len(), 1);
     expires_in(&mut server.client().unwrap(), "given:s", 77);
 
-    let mut command = cli_with(&["--provider", "in-memory", "add", "s", "user", "x"]);
+    let mut command = session_memory(&["--provider", "in-memory", "add", "s", "user", "x"]);
     assert_eq!(outcome(run(&mut command, b"")).1, "1\n");
-    let mut command = cli_with(&["exists", "s"]);
+    let mut command = session_memory(&["exists", "s"]);
     command.env("MEMORY_PROVIDER", "in-memory");
     assert_eq!(outcome(run(&mut command, b"")).1, "false\n");
 }
@@ -231,11 +238,11 @@ fn wrong_usage_exits_with_2() {
         &["add", "s", "user", "x", "--provider", "mongo"],
         &["add", "s", "user", "x", "--password", "hunter2"],
     ] {
-        let (code, out, err) = outcome(run(&mut cli_with(arguments), b""));
+        let (code, out, err) = outcome(run(&mut session_memory(arguments), b""));
         assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(!err.is_empty());
     }
-    let (code, out, _) = outcome(run(&mut cli_with(&["--help"]), b""));
+    let (code, out, _) = outcome(run(&mut session_memory(&["--help"]), b""));
     assert_eq!(code, Some(0));
     assert!(out.contains("REDIS_PASSWORD"));
 }
@@ -257,10 +264,10 @@ fn a_setting_that_is_not_allowed_exits_with_2_wherever_it_comes_from() {
         let expected =
             format!("error: invalid-argument: open: option {option} ({variable}) {expected}");
         let argument = format!("--{option}={value}");
-        let mut given = cli_with(&["exists", "s", &argument]);
+        let mut given = session_memory(&["exists", "s", &argument]);
         // An option goes before its variable.
         given.env(variable, "7000");
-        let mut from_environment = cli_with(&["exists", "s"]);
+        let mut from_environment = session_memory(&["exists", "s"]);
         from_environment.env(variable, value);
         for command in [&mut given, &mut from_environment] {
             let (code, out, err) = outcome(run(command, b""));
@@ -268,7 +275,7 @@ fn a_setting_that_is_not_allowed_exits_with_2_wherever_it_comes_from() {
             assert!(err.starts_with(&expected), "{err}");
             assert_eq!(err.lines().count(), 1, "{err}");
         }
-        let mut command = cli_with(&["--provider=in-memory", "exists", "s"]);
+        let mut command = session_memory(&["--provider=in-memory", "exists", "s"]);
         command.arg(format!("--{option}=7000")).env(variable, value);
         let result = outcome(run(&mut command, b""));
         assert_eq!(result, (Some(0), "false\n".to_owned(), String::new()));
@@ -284,7 +291,7 @@ fn a_setting_that_is_not_allowed_exits_with_2_wherever_it_comes_from() {
             "open: environment variable KEY_PREFIX is not UTF-8",
         ),
     ] {
-        let mut command = cli_with(&["exists", "s"]);
+        let mut command = session_memory(&["exists", "s"]);
         command.env(variable, OsStr::from_bytes(value));
         let (code, out, err) = outcome(run(&mut command, b""));
         assert_eq!((code, out.as_str()), (Some(2), ""), "{variable}: {err}");
@@ -298,7 +305,7 @@ fn an_argument_that_may_hold_a_password_shows_nowhere() {
     const URL: &str = "redis://:hunter2@127.0.0.1:6379/0";
     let server = server();
     let outcome_of = |arguments: &[&str], port: u16| {
-        let mut command = cli_with(arguments);
+        let mut command = session_memory(arguments);
         command.env("REDIS_HOST", "127.0.0.1");
         command.env("REDIS_PORT", port.to_string());
         outcome(run(&mut command, b""))
@@ -395,7 +402,7 @@ fn passwords_come_from_the_environment_or_a_file_and_show_nowhere() {
         (WRONG, "hunter2-wrong\n", Some(RIGHT), Some(1)),
     ] {
         fs::write(&file, in_file).unwrap();
-        let mut command = cli_with(&with_file);
+        let mut command = session_memory(&with_file);
         command.envs(in_environment.map(|password| ("REDIS_PASSWORD", password)));
         let (code, out, err) = outcome(run(&mut command, b""));
         assert_eq!(code, expected, "{password}: {err}");
@@ -405,7 +412,7 @@ fn passwords_come_from_the_environment_or_a_file_and_show_nowhere() {
         );
     }
     for (password, expected) in [(RIGHT, Some(0)), (WRONG, Some(1)), ("", Some(1))] {
-        let mut command = cli_with(&arguments);
+        let mut command = session_memory(&arguments);
         command.env("REDIS_PASSWORD", password);
         let (code, out, err) = outcome(run(&mut command, b""));
         assert_eq!(code, expected);
@@ -442,7 +449,7 @@ fn a_reader_that_has_enough_ends_it_quietly() {
         redis(&server, &["RPUSH", "session:s", &element]);
     }
     let port = server.port().to_string();
-    let mut command = cli_with(&["get", "s", "--host", "127.0.0.1", "--port", &port]);
+    let mut command = session_memory(&["get", "s", "--host", "127.0.0.1", "--port", &port]);
     command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
