@@ -6,11 +6,8 @@ pub mod proxy;
 pub mod sockets;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use session_memory_component_build::GUEST;
 use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
 pub use session_memory_test_support::*;
 use socket2::{Domain, Socket, Type};
@@ -93,28 +90,9 @@ pub async fn ends_by_itself<T>(
     panic!("the host stopped the component each time");
 }
 
-/// The component that misbehaves as the session id tells it, see `tests/guest`;
-/// built from what is there now.
-pub fn guest() -> &'static [u8] {
-    static GUEST_COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    GUEST_COMPONENT.get_or_init(|| {
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let target_dir = profile_dir().parent().unwrap().to_owned();
-        session_memory_component_build::build(GUEST, checkout, &target_dir)
-            .unwrap_or_else(|error| panic!("{error}"))
-    })
-}
-
-/// The folder that the tests were built in: `<target>/<profile>`.
-fn profile_dir() -> PathBuf {
-    // <target>/<profile>/deps/<test>
-    let tests = std::env::current_exe().unwrap();
-    tests
-        .ancestors()
-        .nth(2)
-        .unwrap_or(Path::new("."))
-        .to_owned()
-}
+/// The component that misbehaves as the session id tells it, see `tests/guest`.
+pub const GUEST: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/session_memory_test_guest.wasm"));
 
 /// An address that swallows every attempt to connect: a listener that does not accept, and
 /// whose backlog is full.

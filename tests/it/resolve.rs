@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-use crate::common::{Server, builder, contents, free_port, guest, redis, refusal, server};
+use crate::common::{GUEST, Server, builder, contents, free_port, redis, refusal, server};
 use session_memory_host::{Builder, Options, Role, SessionMemory};
 
 const NAME: &str = "redis.internal";
@@ -158,7 +158,7 @@ async fn only_a_name_that_the_policy_allows_is_resolved() {
 }
 
 fn of_guest(port: u16) -> Builder {
-    builder(port, options(NAME)).component_bytes(guest())
+    builder(port, options(NAME)).component_bytes(GUEST)
 }
 
 /// What the guest was told by WASI when it did as `order` says.

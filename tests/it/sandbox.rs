@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{free_port, guest, refusal, took};
+use crate::common::{GUEST, free_port, refusal, took};
 use session_memory_host::{
     Builder, Error, GRACE, Message, NetworkPolicy, NewMessage, Options, Role, SessionMemory,
 };
@@ -38,7 +38,7 @@ fn impatient() -> Options {
 
 fn builder(options: Options) -> Builder {
     SessionMemory::builder()
-        .component_bytes(guest())
+        .component_bytes(GUEST)
         .environment([])
         .options(options)
 }
@@ -442,7 +442,7 @@ async fn only_the_listed_variables_are_seen() {
 
     // That of the tests' own process has HOME or PATH in it at least.
     let memory = SessionMemory::builder()
-        .component_bytes(guest())
+        .component_bytes(GUEST)
         .options(options())
         .open()
         .await

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::common::proxy::Proxy;
-use crate::common::{builder, contents, guest, memory, refusal, server, took};
+use crate::common::{GUEST, builder, contents, memory, refusal, server, took};
 use fastrand::Rng;
 use session_memory_host::{
     Action, Builder, Connect, Error, GRACE, NewMessage, Operation, Options, Outcome, Provider,
@@ -33,7 +33,7 @@ fn guests(limit: Duration) -> Builder {
         ..Options::default()
     };
     SessionMemory::builder()
-        .component_bytes(guest())
+        .component_bytes(GUEST)
         .environment([])
         .options(options)
 }
@@ -550,7 +550,7 @@ async fn in_memory_is_one_instance_however_many_call() {
     assert_eq!(lengths, (1..=100).collect());
 
     // When that one is lost, those who wait are told, and all who come later.
-    let memory = builder().component_bytes(guest()).open().await.unwrap();
+    let memory = builder().component_bytes(GUEST).open().await.unwrap();
     let first = begin_count(&memory, "sleep").await;
     let waiting = begin_count(&memory, "behave").await;
     first.abort();

@@ -3,6 +3,7 @@
 mod against;
 mod bench;
 mod demo;
+mod reproducible;
 mod setup;
 
 use std::env;
@@ -84,11 +85,10 @@ fn main() -> ExitCode {
 fn build() -> Result {
     setup::target()?;
     step("building the component");
-    let target_dir = target_dir()?;
-    let built = session_memory_component_build::build(PACKAGE, &checkout(), &target_dir)?;
-    let folder = target_dir.join(TARGET).join("release");
-    let component = folder.join("session_memory.wasm");
-    fs::create_dir_all(&folder)
+    let built = session_memory_component_build::build(PACKAGE, &checkout(), &target_dir()?)?;
+    let component = component_file()?;
+    let folder = component.parent().map_or(Ok(()), fs::create_dir_all);
+    folder
         .and_then(|()| fs::write(&component, built))
         .map_err(|error| format!("{}: {error}", component.display()))?;
     step("building the host; the first time this takes some minutes");
@@ -145,6 +145,7 @@ fn test() -> Result {
     step("running the tests; the first time this takes some minutes to build");
     cargo(&["test", "--release", "--workspace"])?;
     build()?;
+    reproducible::check()?;
     bench::measure(true)?;
     step("building the docs");
     env_cargo(
@@ -244,6 +245,13 @@ fn target_dir() -> Result<PathBuf> {
         .to_owned())
 }
 
+/// The file that [`build`] leaves the component in.
+fn component_file() -> Result<PathBuf> {
+    let folder = target_dir()?.join(TARGET).join("release");
+    Ok(folder.join("session_memory.wasm"))
+}
+
+/// The command-line program.
 fn cli() -> Result<PathBuf> {
     Ok(release_dir()?.join("session-memory"))
 }

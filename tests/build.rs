@@ -1,0 +1,7 @@
+//! Builds the component that misbehaves as it is told, see `guest`.
+
+use session_memory_component_build::{GUEST, for_build_script};
+
+fn main() -> Result<(), String> {
+    for_build_script(GUEST, "tests/guest")
+}
