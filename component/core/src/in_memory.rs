@@ -1,6 +1,6 @@
-//! The `in-memory` provider: the sessions of a component instance, for tests and
-//! offline development. It keeps the contract that the Redis provider keeps,
-//! elements included.
+//! The `in-memory` provider: sessions in the memory of a component instance, for tests
+//! and offline development. It keeps the same contract as the `redis` provider, down to
+//! the elements.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -13,14 +13,12 @@ use crate::operation::{Action, History, Operation, Outcome, Stamp, elements};
 use crate::options::{Settings, TtlPolicy};
 use crate::resp::ReplyBuffer;
 
-/// Sessions by key. Time is nanoseconds of a monotonic clock, given by the
-/// caller.
+/// Sessions by key. The caller gives the time, in nanoseconds of a monotonic clock.
 #[derive(Default)]
 pub struct Sessions {
-    /// In the order of their keys. A map takes more of the component than all else
-    /// here.
+    /// Sorted by key. A map would take more of the component than the rest of this file.
     by_key: Vec<(String, Session)>,
-    /// With that many sessions it is time to look for expired ones.
+    /// Number of sessions at which expired ones are searched and removed.
     sweep_at: usize,
 }
 
@@ -30,7 +28,7 @@ struct Session {
 }
 
 impl Sessions {
-    /// Without any session.
+    /// Creates an empty set of sessions.
     pub const fn new() -> Sessions {
         Sessions {
             by_key: Vec::new(),
@@ -43,9 +41,9 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if the session id is empty, [`Error::LimitExceeded`]
-    /// if the messages to be read have more bytes than `max_reply_bytes`, and the
-    /// errors of [`NewMessage::encode`](crate::message::NewMessage::encode); they
-    /// name the operation and the session.
+    /// if the messages to read have more bytes than `max_reply_bytes`, and the errors of
+    /// [`NewMessage::encode`](crate::message::NewMessage::encode). They name the operation
+    /// and the session.
     pub fn operate(
         &mut self,
         settings: &Settings,
@@ -83,8 +81,8 @@ impl Sessions {
         operate().map_err(|error: Error| error.during(name, &session_id))
     }
 
-    /// Appends elements, trims the session and applies its time to live; answers
-    /// the number of entries.
+    /// Appends elements, trims the session and applies its time to live. Returns the
+    /// number of entries.
     fn append(&mut self, settings: &Settings, key: &str, elements: Vec<Vec<u8>>, now: u64) -> u32 {
         self.expire(key, now);
         if self.by_key.len() >= self.sweep_at {
@@ -114,7 +112,7 @@ impl Sessions {
         session.elements.len() as u32
     }
 
-    /// The last `limit` messages, and what is known of the session.
+    /// The last `limit` messages, and facts about the session.
     fn history(
         &mut self,
         settings: &Settings,
@@ -156,7 +154,7 @@ impl Sessions {
             messages,
             total: session.elements.len() as u32,
             skipped,
-            // To the nearest second, as Redis does.
+            // Rounded to the nearest second, as Redis does.
             ttl_seconds: session
                 .expires
                 .map(|expires| ((expires - now + 500_000_000) / 1_000_000_000) as u32),
@@ -183,7 +181,7 @@ impl Sessions {
         }
     }
 
-    /// Where the session is, or else where it would be.
+    /// The index of the session, or else the index to insert it at.
     fn find(&self, key: &str) -> Result<usize, usize> {
         self.by_key
             .binary_search_by(|(known, _)| known.as_str().cmp(key))

@@ -9,5 +9,5 @@ mod reply;
 pub use buffer::ReplyBuffer;
 pub use command::{Commands, decimal};
 pub use error_reply::is_refusal;
-pub use reader::{ELEMENT_COST, ReplyReader, Scan};
-pub use reply::{Received, Replies, Reply};
+pub use reader::{ReplyReader, Scan};
+pub use reply::{ELEMENT_COST, Received, Replies, Reply};

@@ -1,42 +1,42 @@
-//! Sixteen bytes of a JSON string at a time: with vector instructions on the target of
-//! the component, one by one elsewhere.
+//! Classifies sixteen bytes of a JSON string at a time: with vector instructions on wasm,
+//! one by one elsewhere.
 
 #![cfg_attr(
     target_family = "wasm",
     allow(unsafe_code, reason = "a vector is loaded from its address")
 )]
 
-/// So many bytes of a string.
+/// Sixteen bytes of a string.
 pub type Chunk = [u8; SIZE];
 
-/// Bytes of a vector.
+/// Number of bytes in a vector.
 pub const SIZE: usize = 16;
 
-/// What is among the bytes of a chunk; the first one is the lowest bit.
+/// The kinds of bytes in a chunk, as bit masks. The first byte is the lowest bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds {
-    /// Those at which a string does not just go on.
+    /// Bytes that end a run of plain characters.
     pub ends: u16,
-    /// Those beyond ASCII.
+    /// Bytes beyond ASCII.
     pub beyond_ascii: u16,
 }
 
-/// Whether a string does not just go on at this byte: quotation marks, backslashes, and
-/// control characters, which none may hold.
+/// Whether a byte ends a run of plain characters: a quotation mark, a backslash, or a
+/// control character, which no string may contain.
 pub fn ends(byte: u8) -> bool {
     byte == b'"' || byte == b'\\' || byte < b' '
 }
 
-/// Tells the bytes of a chunk apart.
+/// Classifies the bytes of a chunk.
 ///
-/// For the vectors to stay in registers, what calls it has to be compiled for them as
-/// well.
+/// The vectors stay in registers only if the caller is compiled with the same feature.
 #[cfg(target_family = "wasm")]
 #[inline]
 #[target_feature(enable = "simd128")]
 pub fn kinds(chunk: &Chunk) -> Kinds {
     use core::arch::wasm32::{i8x16_eq, u8x16_bitmask, u8x16_lt, u8x16_splat, v128_load, v128_or};
-    // SAFETY: a vector has as many bytes, and needs no alignment.
+    // SAFETY: a chunk has sixteen bytes, as a vector has, and `v128_load` needs no
+    // alignment.
     let bytes = unsafe { v128_load(chunk.as_ptr().cast()) };
     let quotation_marks = i8x16_eq(bytes, u8x16_splat(b'"'));
     let backslashes = i8x16_eq(bytes, u8x16_splat(b'\\'));
@@ -47,8 +47,8 @@ pub fn kinds(chunk: &Chunk) -> Kinds {
     }
 }
 
-/// Tells the bytes from `at` on apart, up to sixteen; none if none is there, or if all
-/// of the bytes are too few for a chunk.
+/// Classifies up to sixteen bytes from `at` on. Returns none if there are none, or if all
+/// bytes together are fewer than a chunk.
 #[inline]
 #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
 pub fn kinds_at(bytes: &[u8], at: usize) -> Option<Kinds> {
@@ -59,7 +59,7 @@ pub fn kinds_at(bytes: &[u8], at: usize) -> Option<Kinds> {
     if rest.is_empty() {
         return None;
     }
-    // They are the end of the last chunk.
+    // The bytes are the end of the last chunk.
     let kinds = kinds(bytes.last_chunk()?);
     let others = SIZE - rest.len();
     Some(Kinds {
@@ -68,7 +68,7 @@ pub fn kinds_at(bytes: &[u8], at: usize) -> Option<Kinds> {
     })
 }
 
-/// Tells the bytes of a chunk apart.
+/// Classifies the bytes of a chunk.
 #[cfg(not(target_family = "wasm"))]
 pub fn kinds(chunk: &Chunk) -> Kinds {
     let bits = |is: fn(u8) -> bool| {

@@ -1,4 +1,4 @@
-//! A stored JSON element as a message: whatever the Python client may have written.
+//! Decodes a stored JSON element, whatever form the Python client may have given it.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use super::types::{Message, Role};
 
 impl Message {
-    /// Reads an element; none if it is no message: not a JSON object, or without
-    /// a role of `user` or `assistant`, or without a content string.
+    /// Reads an element. Returns none if it is no message: no JSON object, or without a
+    /// role `user` or `assistant`, or without a string as content.
     ///
-    /// What only Python's JSON knows is read as `wit/types.wit` says.
+    /// `wit/types.wit` says how the forms are read that only Python's JSON has.
     pub fn decode(element: &[u8]) -> Option<Message> {
         let text = core::str::from_utf8(element).ok()?;
         let message = |text: &str, strings| match read(text, strings)? {
@@ -27,7 +27,7 @@ impl Message {
     }
 }
 
-/// What serde_json reads, as far as it is told apart here.
+/// A JSON value, as far as its type matters here.
 enum Json<'a> {
     Object(Option<Message>),
     Text(Cow<'a, str>),
@@ -46,13 +46,13 @@ impl<'a> Json<'a> {
 /// How the strings in an object are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Strings {
-    /// By serde_json at once, which refuses lone surrogates.
+    /// Parsed at once. serde_json refuses lone surrogates.
     Parsed,
-    /// As they stand at first.
+    /// Kept as text first.
     Raw,
 }
 
-/// The value that a text is, if it is one.
+/// Parses a text as one value.
 fn read(text: &str, strings: Strings) -> Option<Json<'_>> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = strings.deserialize(&mut deserializer).ok()?;
@@ -62,9 +62,9 @@ fn read(text: &str, strings: Strings) -> Option<Json<'_>> {
 impl<'de> DeserializeSeed<'de> for Strings {
     type Value = Json<'de>;
 
-    // Every method of the visitor is there and any value is asked for, because
-    // asked for a map or a string serde_json would bring along what writes numbers
-    // into its error messages, 15 KB of the component.
+    // Accepts any value, with every method of the visitor. If only maps or strings were
+    // accepted, serde_json would bring the code that writes numbers into its error
+    // messages: 15 KB of the component.
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
         deserializer.deserialize_any(self)
     }
@@ -77,9 +77,9 @@ impl<'de> Visitor<'de> for Strings {
         f.write_str("any value")
     }
 
-    /// The message that an object is, if it is one. Of a key that stands twice the
-    /// last one counts, as in Python; but a role or a content that is no string makes
-    /// it no message, wherever it stands.
+    /// Reads an object as a message, if it is one. If a key stands twice, the last one
+    /// counts, as in Python. But a role or a content that is no string makes the object
+    /// no message, even if a string follows.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
         let mut is_message = true;
         let mut role = None;
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for Strings {
 }
 
 impl Strings {
-    /// The next key, if there is one.
+    /// Reads the next key, if there is one.
     fn key<'de, A: MapAccess<'de>>(
         self,
         map: &mut A,
@@ -169,7 +169,7 @@ impl Strings {
         })
     }
 
-    /// The value behind a key, if it is a string.
+    /// Reads the value behind a key, and returns it if it is a string.
     fn value<'de, A: MapAccess<'de>>(self, map: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
         Ok(match self {
             Strings::Parsed => map.next_value_seed(self)?.text(),
@@ -178,7 +178,7 @@ impl Strings {
     }
 }
 
-/// What a JSON string says, lone surrogates as U+FFFD; none if the value is no
+/// The text of a JSON string, with U+FFFD for lone surrogates. None if the value is no
 /// string.
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let quoted = value.get();
@@ -193,8 +193,8 @@ fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     parsed(quoted).or_else(|| parsed(&with_lone_surrogates_replaced(quoted)))
 }
 
-/// A JSON string with the escape of U+FFFD for each one of a lone surrogate, which
-/// serde_json refuses.
+/// Replaces the escape of each lone surrogate, which serde_json refuses, by that of
+/// U+FFFD.
 fn with_lone_surrogates_replaced(quoted: &str) -> String {
     let mut replaced = String::with_capacity(quoted.len());
     let mut rest = quoted;
@@ -214,7 +214,7 @@ fn with_lone_surrogates_replaced(quoted: &str) -> String {
     replaced + rest
 }
 
-/// The UTF-16 code unit of the escape that these bytes begin with, if that has one.
+/// The UTF-16 code unit of the `\u` escape at the beginning of these bytes.
 pub fn utf_16_unit(escape: &[u8]) -> Option<u16> {
     let [b'\\', b'u', digits @ ..] = escape else {
         return None;
@@ -230,9 +230,9 @@ pub fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-/// The text with `null` for each `NaN`, `Infinity` and `-Infinity` outside of
-/// strings, which Python's `json.dumps` writes and JSON does not have; none if
-/// there is none of them.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by `null`. Python's
+/// `json.dumps` writes them, and JSON does not have them. Returns none if there is none
+/// of them.
 fn with_null_for_non_numbers(text: &str) -> Option<String> {
     let mut replaced = String::new();
     let mut copied = 0;
@@ -258,8 +258,7 @@ fn with_null_for_non_numbers(text: &str) -> Option<String> {
     (copied > 0).then(|| replaced + &text[copied..])
 }
 
-/// The position after the quotation mark that ends the string whose first
-/// character is at `at`.
+/// The position behind the closing quotation mark of the string that begins at `at`.
 fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {

@@ -1,4 +1,4 @@
-//! A message to be added as the JSON element that is stored.
+//! Encodes a new message as the JSON element that is stored.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -13,14 +13,12 @@ use super::types::NewMessage;
 use crate::error::Error;
 
 impl NewMessage {
-    /// The element for this message, written at `timestamp`, with an id if it is
-    /// to have one.
+    /// Returns the element for this message, with a timestamp and, if given, an id.
     ///
     /// # Errors
     ///
-    /// [`Error::LimitExceeded`] if content and metadata have more than
-    /// `max_bytes` bytes together, [`Error::InvalidArgument`] if the metadata is
-    /// no JSON object.
+    /// [`Error::LimitExceeded`] if content and metadata together have more than
+    /// `max_bytes` bytes, [`Error::InvalidArgument`] if the metadata is no JSON object.
     pub fn encode(
         &self,
         timestamp: &str,
@@ -35,7 +33,7 @@ impl NewMessage {
             )));
         }
         let metadata = self.metadata.as_deref().map(object).transpose()?;
-        // Some room for escapes as well.
+        // With some room for escapes.
         let mut element = Vec::with_capacity(bytes + bytes / 16 + ROOM_FOR_THE_REST);
         element.extend_from_slice(b"{\"role\":\"");
         element.extend_from_slice(self.role.as_str().as_bytes());
@@ -58,10 +56,10 @@ impl NewMessage {
     }
 }
 
-/// Bytes of an element beside content and metadata: keys, a timestamp and an id.
+/// Bytes of the other parts of an element: keys, timestamp and id.
 const ROOM_FOR_THE_REST: usize = 160;
 
-/// What stands between the quotation marks of a JSON string.
+/// Pushes a text as a JSON string, without quotation marks.
 #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
 fn push_escaped(json: &mut Vec<u8>, text: &str) {
     let text = text.as_bytes();
@@ -87,7 +85,7 @@ fn push_escaped(json: &mut Vec<u8>, text: &str) {
     json.extend_from_slice(&text[pushed..]);
 }
 
-/// The escape of a quotation mark, a backslash or a control character.
+/// Pushes the escape of a quotation mark, a backslash or a control character.
 fn push_escape(json: &mut Vec<u8>, byte: u8) {
     let short = match byte {
         8 => b'b',
@@ -113,7 +111,7 @@ fn object(metadata: &str) -> Result<&RawValue, Error> {
         Ok(_) => Err(Error::InvalidArgument(
             "the metadata is not a JSON object".to_owned(),
         )),
-        // The position is shown, and nothing of the text.
+        // Shows the position, and nothing of the text.
         Err(error) => Err(Error::InvalidArgument(format!(
             "the metadata is not a JSON object: bad JSON at line {} column {}",
             error.line(),

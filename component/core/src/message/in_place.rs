@@ -1,5 +1,5 @@
-//! The fast reader: elements as the clients write them are read and unescaped where they
-//! lie. All others are left to the [general reader](super::decode).
+//! The fast parser: reads elements as the clients write them, and unescapes their strings
+//! in place. All others are left to the [general parser](super::decode).
 
 use alloc::vec::Vec;
 use core::mem;
@@ -14,10 +14,11 @@ use super::list::{MessageSpans, Span};
 use super::types::Role;
 
 impl MessageSpans {
-    /// Reads an element written as the clients write it, from `start` to the end of
-    /// the bytes: none but the known keys, each once; no white space but spaces; no
-    /// lone surrogates. All others are left as they are, for [`Message::decode`].
-    /// `escapes` is room for the places of escapes, for one element after the other.
+    /// Reads an element from `start` to the end of the bytes, if it has the form that the
+    /// clients write: only known keys, each once; no white space but spaces; no lone
+    /// surrogates. Leaves any other element unchanged, for
+    /// [`Message::decode`](super::types::Message::decode). `escapes` is a buffer that is
+    /// reused from one element to the next.
     pub(super) fn read_in_place(
         bytes: &mut [u8],
         start: usize,
@@ -43,7 +44,7 @@ impl MessageSpans {
     }
 }
 
-/// The keys of an element.
+/// The known keys of an element.
 enum Key {
     Role,
     Content,
@@ -52,7 +53,7 @@ enum Key {
     Id,
 }
 
-/// What an element has been found to hold.
+/// The values that were found in an element so far.
 #[derive(Default)]
 struct Found {
     role: Option<Role>,
@@ -62,18 +63,18 @@ struct Found {
     id: Option<QuotedString>,
 }
 
-/// What stands between quotation marks.
+/// A string, without its quotation marks.
 struct QuotedString {
     span: Span,
-    /// Which of the escapes are its own.
+    /// Indexes of its escapes in [`Cursor::escapes`].
     escapes: Range<usize>,
 }
 
-/// A place in bytes that are read.
+/// A position in the bytes.
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// The places of all escapes up to here.
+    /// The positions of all escapes so far.
     escapes: Vec<usize>,
 }
 
@@ -103,7 +104,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// The next byte that is no space.
+    /// Returns the next byte that is no space.
     fn next(&mut self) -> Option<u8> {
         self.skip_spaces();
         let next = self.bytes.get(self.at).copied();
@@ -121,11 +122,11 @@ impl Cursor<'_> {
         (self.next()? == expected).then_some(())
     }
 
-    /// A key, and what separates it from its value.
+    /// Reads a key and the colon behind it.
     #[rustfmt::skip]
     fn key(&mut self) -> Option<Key> {
         self.skip_spaces();
-        // Patterns, since comparisons of slices are calls.
+        // Patterns, because the compiler turns comparisons of slices into calls.
         let (key, length) = match self.bytes.get(self.at..)? {
             [b'"', b'r', b'o', b'l', b'e', b'"', ..] => (Key::Role, 6),
             [b'"', b'c', b'o', b'n', b't', b'e', b'n', b't', b'"', ..] => (Key::Content, 9),
@@ -151,7 +152,7 @@ impl Cursor<'_> {
         Some(role)
     }
 
-    /// A string whose escapes are sound.
+    /// Reads a string whose escapes are valid.
     #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
     fn string(&mut self) -> Option<QuotedString> {
         self.token(b'"')?;
@@ -192,7 +193,7 @@ impl Cursor<'_> {
         })
     }
 
-    /// A JSON object, as it stands.
+    /// Reads a JSON object, and keeps its text.
     fn object(&mut self) -> Option<Span> {
         self.token(b'{')?;
         let start = self.at - 1;
@@ -205,8 +206,8 @@ impl Cursor<'_> {
     }
 }
 
-/// Replaces the escapes of a string, which are at these places and sound, by what
-/// they stand for; answers where the string is then.
+/// Replaces the escapes of a string, at these positions, by their characters. Returns the
+/// new span of the string. The escapes have been checked.
 fn unescape(bytes: &mut [u8], string: Span, escapes: &[usize]) -> Span {
     let Some(first) = escapes.first() else {
         return string;
@@ -223,7 +224,7 @@ fn unescape(bytes: &mut [u8], string: Span, escapes: &[usize]) -> Span {
             None => {
                 let (character, length) =
                     unescaped_from_utf_16(&bytes[*escape..]).unwrap_or_default();
-                // No escape is shorter than what it stands for.
+                // No escape is shorter than its character.
                 to += character.encode_utf8(&mut bytes[to..]).len();
                 escape + length
             }
@@ -237,7 +238,7 @@ fn unescape(bytes: &mut [u8], string: Span, escapes: &[usize]) -> Span {
     }
 }
 
-/// What a backslash and this byte stand for; none if that is nothing.
+/// The character of a backslash and this byte, if it is an escape.
 #[inline]
 fn short_escape(kind: u8) -> Option<u8> {
     let character = match kind {
@@ -252,8 +253,8 @@ fn short_escape(kind: u8) -> Option<u8> {
     Some(character)
 }
 
-/// What the escape with a code unit at the beginning of these bytes stands for, and its
-/// length; none if that is not sound, or only half of a character.
+/// The character of the `\u` escape, or the pair of them, at the beginning of these bytes,
+/// and its length. None if it is invalid, or only half of a character.
 fn unescaped_from_utf_16(bytes: &[u8]) -> Option<(char, usize)> {
     let first = utf_16_unit(bytes)?;
     if let Some(character) = char::from_u32(first.into()) {

@@ -5,22 +5,23 @@ use alloc::string::String;
 
 use chrono::{DateTime, Datelike, Timelike};
 
-/// UTC in the form of Python's `datetime.utcnow().isoformat()`: microseconds, and
-/// no fraction when they are zero. The time is given since the Unix epoch.
+/// Formats a time since the Unix epoch in the form of Python's
+/// `datetime.utcnow().isoformat()`: UTC with microseconds, and without a fraction if it
+/// is zero.
 pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let time = DateTime::from_timestamp(seconds, nanoseconds)
         .unwrap_or(DateTime::UNIX_EPOCH)
         .naive_utc();
     let mut text = *b"0000-00-00T00:00:00.000000";
-    // A year of five digits is beyond what is shown, and is none that a clock tells.
+    // No clock shows a year of five digits.
     put_digits(&mut text[0..4], time.year().unsigned_abs().into());
     put_digits(&mut text[5..7], time.month().into());
     put_digits(&mut text[8..10], time.day().into());
     put_digits(&mut text[11..13], time.hour().into());
     put_digits(&mut text[14..16], time.minute().into());
     put_digits(&mut text[17..19], time.second().into());
-    // chrono says a leap second as nanoseconds beyond a whole second.
+    // chrono represents a leap second by more nanoseconds than a second has.
     let microseconds = time.nanosecond() / 1000 % 1_000_000;
     put_digits(&mut text[20..], microseconds.into());
     let length = if microseconds == 0 { 19 } else { text.len() };
@@ -28,7 +29,7 @@ pub fn timestamp(seconds: u64, nanoseconds: u32) -> String {
     text.to_owned()
 }
 
-/// Puts the last digits of a number, as many as there is room for.
+/// Writes the last digits of a number, as many as fit.
 fn put_digits(text: &mut [u8], number: u64) {
     let mut rest = number;
     for digit in text.iter_mut().rev() {

@@ -1,15 +1,14 @@
-//! Commands as the bytes that Redis reads: an array of bulk strings, in RESP, the
-//! Redis serialization protocol.
+//! Encodes commands as Redis reads them: arrays of bulk strings.
 
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-/// Commands that travel in one write, one after the other.
+/// The commands of a request.
 #[derive(Default)]
 pub struct Commands {
     bytes: Vec<u8>,
     count: usize,
-    /// Bytes of elements that are expected in the replies.
+    /// Number of bytes of elements that are expected in the replies.
     elements: usize,
     /// The part of the limit for replies that previous replies take.
     reserved: u64,
@@ -21,7 +20,7 @@ impl Commands {
         self.push_with(words, &[]);
     }
 
-    /// Appends a command that has these arguments more.
+    /// Appends a command with further arguments.
     pub fn push_with(&mut self, words: &[&[u8]], more: &[Vec<u8>]) {
         let words = || words.iter().copied().chain(more.iter().map(Vec::as_slice));
         let size: usize = words().map(|word| word.len() + MAX_HEADER).sum();
@@ -35,24 +34,24 @@ impl Commands {
         self.count += 1;
     }
 
-    /// The line that announces what is to come: of what kind, and how much.
+    /// Appends the line that announces the kind and the size of what follows.
     fn header(&mut self, kind: u8, number: usize) {
         self.bytes.push(kind);
         self.bytes.extend_from_slice(&decimal(number as u64));
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// What goes over the wire.
+    /// The encoded commands.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many commands there are, and so how many replies will come.
+    /// Number of commands, and so of replies.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The last command asks for so many elements of a list.
+    /// Expects so many elements of a list in the reply to the last command.
     pub fn expect_elements(&mut self, elements: usize) {
         self.elements = self
             .elements
@@ -84,7 +83,7 @@ impl Commands {
     }
 }
 
-/// A number in decimal, for an argument.
+/// Formats a number as a decimal argument.
 pub fn decimal(number: u64) -> Decimal {
     let mut text = [0; MAX_DIGITS];
     let mut start = text.len();
@@ -113,13 +112,13 @@ impl Deref for Decimal {
     }
 }
 
-/// Bytes of an element that is not known, and that of a short message.
+/// Bytes of an element: a guess, right for a short message.
 const ELEMENT: usize = 512;
-/// Bytes of a reply that has no elements, with some to spare.
+/// Bytes of a reply without elements, generously.
 const SHORT_REPLY: usize = 64;
-/// Of the largest `u64`.
+/// Digits of the largest `u64`.
 const MAX_DIGITS: usize = 20;
-/// Bytes of `$`, a number and its line end, and of the line end behind a word.
+/// Bytes of `$`, a number and its line end, and of the line end behind the word.
 const MAX_HEADER: usize = 1 + MAX_DIGITS + 2 + 2;
 
 #[cfg(test)]

@@ -1,30 +1,29 @@
-//! Replies of the server, read under limits.
+//! Receives replies under limits.
 //!
-//! A [`ReplyReader`] takes bytes as they arrive and looks at each one once, to
-//! find where the replies end and to refuse what no Redis sends. It allocates for
-//! what has arrived, never for what is merely announced. Only replies that are
-//! whole and sound are handed to redis-protocol, whose decoder relies on that: it
-//! recurses, and trusts lengths.
+//! A [`ReplyReader`] takes bytes as they arrive and scans each one once, to find where the
+//! replies end and to refuse bytes that no Redis sends. It allocates for bytes that have
+//! arrived, never for bytes that are only announced. Complete and valid replies go to
+//! redis-protocol. Its decoder needs that, because it recurses and trusts lengths.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::reply::Received;
+use super::reply::{Received, cost};
 use crate::error::Error;
 
-/// Reads the replies to one request, in RESP2.
+/// Receives the replies to one request, in RESP2.
 pub struct ReplyReader {
     buffer: Vec<u8>,
-    /// Everything before this is scanned.
+    /// Number of bytes that are scanned.
     scanned: usize,
-    /// Where the search for a line's end goes on.
+    /// Where the search for the end of the line continues.
     searched: usize,
-    /// Elements that are still to come, of each array that is open; the first
-    /// entry counts the replies themselves.
+    /// Number of missing elements of each open array. The first one counts the missing
+    /// replies.
     missing: [usize; MAX_DEPTH + 1],
     depth: usize,
-    /// End of the last reply that is complete.
+    /// End of the last complete reply.
     complete: usize,
     elements: usize,
     /// The part of `max_bytes` that previous replies take.
@@ -35,15 +34,15 @@ pub struct ReplyReader {
 /// What a reader needs next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// Nothing: all replies are there.
+    /// Nothing: all replies are complete.
     Complete,
-    /// At least so many bytes more.
+    /// At least so many more bytes.
     Missing(usize),
 }
 
 impl ReplyReader {
-    /// A reader of so many replies, which together may cost `max_bytes`: the
-    /// bytes on the wire, and 32 for every element of an array.
+    /// Creates a reader of so many replies. Together they may cost `max_bytes`: the bytes
+    /// on the wire, and 32 for every element of an array.
     pub fn new(replies: usize, max_bytes: u32) -> ReplyReader {
         let mut missing = [0; MAX_DEPTH + 1];
         missing[0] = replies;
@@ -67,8 +66,8 @@ impl ReplyReader {
         self
     }
 
-    /// Where the next bytes are to be appended, with room for so many of them. They
-    /// are taken by [`ReplyReader::scan`].
+    /// Returns the buffer, with room for so many more bytes. The caller appends them and
+    /// calls [`ReplyReader::scan`].
     ///
     /// # Errors
     ///
@@ -78,7 +77,7 @@ impl ReplyReader {
         Ok(&mut self.buffer)
     }
 
-    /// Takes the next bytes.
+    /// Appends bytes and scans them.
     ///
     /// # Errors
     ///
@@ -88,13 +87,13 @@ impl ReplyReader {
         self.scan()
     }
 
-    /// How many bytes of the reply are here that is not complete.
+    /// Number of bytes of the incomplete reply.
     pub fn partial(&self) -> usize {
         self.buffer.len() - self.complete
     }
 
-    /// The replies that are complete; after an error of [`ReplyReader::scan`], those
-    /// before what it was about.
+    /// Returns the complete replies. After an error of [`ReplyReader::scan`] these are the
+    /// replies before the error.
     ///
     /// # Errors
     ///
@@ -104,19 +103,19 @@ impl ReplyReader {
         Received::decode(self.buffer)
     }
 
-    /// Takes the bytes that were appended since the last time.
+    /// Scans the bytes that were appended since the last call.
     ///
     /// # Errors
     ///
-    /// [`Error::Protocol`] for what is no reply and for bytes after the last one,
-    /// [`Error::LimitExceeded`] for what is more than the reader may hold, both as
-    /// soon as they can be told. The connection is of no use after either.
+    /// [`Error::Protocol`] for bytes that are no reply, or follow the last one;
+    /// [`Error::LimitExceeded`] for replies that cost more than allowed. Both come as
+    /// early as possible. The connection must not be used after either.
     pub fn scan(&mut self) -> Result<Scan, Error> {
         while self.missing[0] > 0 {
             let Some(kind) = self.buffer.get(self.scanned).copied() else {
                 return Ok(Scan::Missing(1));
             };
-            // What is no Redis may say little, no whole line, and hang up.
+            // Other servers may send less than a line and close the connection.
             if !KINDS.contains(&kind) {
                 return Err(Error::protocol(match kind {
                     TLS_ALERT => "a TLS alert: the server wants TLS, which is not supported",
@@ -124,7 +123,7 @@ impl ReplyReader {
                 }));
             }
             let Some(line_end) = self.line_end()? else {
-                // A line ends with two bytes, and one of them may be here.
+                // A line ends with two bytes, and one of them may have arrived.
                 return Ok(Scan::Missing(1));
             };
             let rest = &self.buffer[self.scanned + 1..line_end];
@@ -154,7 +153,7 @@ impl ReplyReader {
                     let elements = length(rest)?.unwrap_or(0);
                     self.elements = self.elements.saturating_add(elements);
                     self.scanned = line_end + 2;
-                    // An element has at least a kind and a line end.
+                    // The smallest element is a kind and a line end.
                     self.check_cost(self.scanned.saturating_add(elements.saturating_mul(3)))?;
                     if elements > 0 {
                         if self.depth == MAX_DEPTH {
@@ -177,7 +176,7 @@ impl ReplyReader {
         Ok(Scan::Complete)
     }
 
-    /// Where the next line's `\r\n` begins, if it is here.
+    /// The position of the next `\r\n`, if it has arrived.
     fn line_end(&mut self) -> Result<Option<usize>, Error> {
         let line_limit = self.scanned + MAX_LINE + 1;
         let unsearched = &self.buffer[self.searched..self.buffer.len().min(line_limit)];
@@ -185,8 +184,8 @@ impl ReplyReader {
             .iter()
             .position(|byte| matches!(byte, b'\r' | b'\n'));
         let end = self.searched + found.unwrap_or(unsearched.len());
-        // Of the two limits the one that is nearer, however much is here. A line that
-        // ends has two bytes more.
+        // The nearer one of two limits counts, however much has arrived. A complete line
+        // has two more bytes.
         match self.buffer.get(end) {
             Some(b'\r') => self.check_cost(end + 2)?,
             _ => self.check_cost(end)?,
@@ -224,9 +223,9 @@ impl ReplyReader {
         Ok(())
     }
 
-    /// Makes room for so many bytes, and for those that the elements to come will
-    /// take, if they are like those that are here: for as many as are here at the
-    /// most, since it is only said that they will come.
+    /// Makes room for so many bytes, and for the missing elements if they are like the
+    /// ones so far. The room at most doubles, because the missing elements are only
+    /// announced.
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
         let here = self.buffer.len();
         if bytes <= self.buffer.capacity() - here {
@@ -242,19 +241,12 @@ impl ReplyReader {
     }
 }
 
-/// What so many elements of arrays cost in a text of so many bytes: in 64 bits, since a
-/// limit may be all that 32 hold.
-pub fn cost(elements: usize, bytes: usize) -> u64 {
-    elements as u64 * ELEMENT_COST + bytes as u64
-}
-
-/// A length after `$` or `*`; none for the null of either.
+/// Parses the length after `$` or `*`. None is the null of either.
 fn length(digits: &[u8]) -> Result<Option<usize>, Error> {
     if let [b'-', b'1'] = digits {
         return Ok(None);
     }
-    // Redis holds no string of more than 512 MiB; what a limit allows is checked by the
-    // caller.
+    // Ten digits: a Redis string has at most 512 MiB. The caller checks the limit.
     if !(1..=10).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Error::protocol("a length is not a whole number"));
     }
@@ -270,20 +262,14 @@ fn integer(digits: &[u8]) -> Result<i64, Error> {
         .ok_or_else(|| Error::protocol("an integer is not one"))
 }
 
-/// What a simple string, an error, an integer, a bulk string and an array begin
-/// with.
+/// The first bytes of a simple string, an error, an integer, a bulk string, an array.
 const KINDS: &[u8] = b"+-:$*";
-/// What an alert of TLS begins with: its content type (RFC 8446, section 5.1).
+/// The first byte of a TLS alert: its content type (RFC 8446, section 5.1).
 const TLS_ALERT: u8 = 21;
-/// Arrays within arrays; no reply to a command that is sent here has more than
-/// two.
+/// Levels of nested arrays. No expected reply has more than two.
 const MAX_DEPTH: usize = 8;
-/// Bytes of a line, its end not counted. Redis cuts its own at far less.
+/// Bytes of a line without its end. Redis limits its own lines to far less.
 const MAX_LINE: usize = 64 * 1024;
-/// Bytes that an element of an array counts for beyond those on the wire: it
-/// takes as much to hold it.
-pub const ELEMENT_COST: u64 = 32;
-
 #[cfg(test)]
 mod tests {
     use super::*;

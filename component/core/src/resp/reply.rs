@@ -12,15 +12,13 @@ use redis_protocol::resp2::types::RangeFrame;
 
 use super::buffer::ReplyBuffer;
 use super::error_reply::is_refusal;
-use super::reader::cost;
 use crate::error::Error;
 
-/// The replies that came to a request: to all of its commands, or to the first
-/// ones.
+/// The replies to a request: to all of its commands, or to the first ones.
 #[derive(Default)]
 pub struct Received {
     buffer: ReplyBuffer,
-    /// Each frame with the position that its ranges count from.
+    /// Each frame with its position, which its ranges are relative to.
     frames: Vec<(usize, RangeFrame)>,
 }
 
@@ -48,7 +46,7 @@ impl Received {
         })
     }
 
-    /// Splits off the replies to the first commands, as far as they are there.
+    /// Splits off the replies to the first commands, as far as they have arrived.
     pub fn split_off_first(&mut self, commands: usize) -> Received {
         let rest = self.frames.split_off(commands.min(self.frames.len()));
         Received {
@@ -57,7 +55,7 @@ impl Received {
         }
     }
 
-    /// The replies to these of the commands; none unless all of them are there.
+    /// Returns the replies to these commands, if all of them have arrived.
     pub fn replies(&self, commands: Range<usize>) -> Option<Replies<'_>> {
         Some(Replies {
             buffer: &self.buffer,
@@ -65,15 +63,15 @@ impl Received {
         })
     }
 
-    /// The reply to this command, if it is an error: a server that will not serve
-    /// says why, and hangs up before it has answered the commands behind.
+    /// Returns the reply to this command, if it is an error. A server that refuses a
+    /// client says why, and closes the connection before it replies to the next command.
     pub fn refusal(&self, command: usize) -> Option<Replies<'_>> {
         self.replies(command..command + 1)
             .filter(|replies| replies.last().is_err())
     }
 }
 
-/// Replies to commands that follow one another.
+/// The replies to consecutive commands.
 #[derive(Clone, Copy)]
 pub struct Replies<'a> {
     buffer: &'a ReplyBuffer,
@@ -90,7 +88,7 @@ impl<'a> Replies<'a> {
         })
     }
 
-    /// The last reply, unless one of them is an error.
+    /// Returns the last reply, unless one of them is an error.
     ///
     /// # Errors
     ///
@@ -106,8 +104,8 @@ impl<'a> Replies<'a> {
         last
     }
 
-    /// The first error that may come after the request was executed, unless the last
-    /// reply says that nothing was.
+    /// Returns the first error that may have come after execution, unless the last reply
+    /// says that nothing was executed.
     pub fn unclear(self) -> Option<Error> {
         let mut errors = self.iter().filter_map(Reply::error_text);
         let unclear = errors.find(|text| !is_refusal(text))?;
@@ -121,13 +119,13 @@ impl<'a> Replies<'a> {
 #[derive(Clone, Copy)]
 pub struct Reply<'a> {
     buffer: &'a ReplyBuffer,
-    /// The position that the ranges of the frame count from.
+    /// The position that the ranges of the frame are relative to.
     from: usize,
     frame: &'a RangeFrame,
 }
 
 impl<'a> Reply<'a> {
-    /// The error that this reply is, if it is one.
+    /// Returns the error, if the reply is one.
     pub fn error(self) -> Option<Error> {
         self.error_text().map(|text| Error::from_reply(&text))
     }
@@ -142,12 +140,11 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A simple string.
+    /// Reads a simple string.
     ///
     /// # Errors
     ///
-    /// The error that the reply is, or [`Error::Protocol`] if it is of another
-    /// type; likewise for the other readings.
+    /// The error, if the reply is one; [`Error::Protocol`] if it has another type.
     pub fn simple_string(self) -> Result<Ref<'a, [u8]>, Error> {
         match self.frame {
             RangeFrame::SimpleString(range) => Ok(self.buffer.bytes(self.range(*range))),
@@ -155,7 +152,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// An integer.
+    /// Reads an integer.
     ///
     /// # Errors
     ///
@@ -167,7 +164,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// An integer that is a number of entries.
+    /// Reads an integer that is a number of entries.
     ///
     /// # Errors
     ///
@@ -176,7 +173,7 @@ impl<'a> Reply<'a> {
         u32::try_from(self.integer()?).map_err(|_| Error::protocol("a length is out of range"))
     }
 
-    /// A bulk string: where it is in the [buffer](Reply::buffer).
+    /// Reads a bulk string. Returns its range in the [buffer](Reply::buffer).
     ///
     /// # Errors
     ///
@@ -188,7 +185,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// The elements of an array.
+    /// Reads an array.
     ///
     /// # Errors
     ///
@@ -202,7 +199,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// The elements of an array of bulk strings.
+    /// Reads an array of bulk strings. Returns their ranges in the buffer.
     ///
     /// # Errors
     ///
@@ -216,12 +213,12 @@ impl<'a> Reply<'a> {
         Ok(ranges)
     }
 
-    /// The bytes that it is part of.
+    /// The buffer that the reply is part of.
     pub fn buffer(self) -> &'a ReplyBuffer {
         self.buffer
     }
 
-    /// What an array counts for as long as it is held.
+    /// What an array counts towards the limit for replies, as long as it is held.
     pub fn cost(self) -> u64 {
         let elements = self.array().map_or(0, |elements| elements.len());
         cost(elements, self.buffer.size())
@@ -237,3 +234,13 @@ impl<'a> Reply<'a> {
             .unwrap_or_else(|| Error::protocol(&format!("the reply is not {expected}")))
     }
 }
+
+/// What elements of arrays and bytes cost together. In 64 bits, because the limit may be
+/// the largest number of 32.
+pub fn cost(elements: usize, bytes: usize) -> u64 {
+    elements as u64 * ELEMENT_COST + bytes as u64
+}
+
+/// Bytes that an element of an array costs in addition to its bytes on the wire: the memory
+/// that holds its range.
+pub const ELEMENT_COST: u64 = 32;
