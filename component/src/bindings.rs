@@ -15,8 +15,9 @@ use crate::allocator::Allocator;
 use crate::clock::Alarm;
 use crate::socket::Handles;
 use session_memory_core::ids::Ids;
-use session_memory_core::in_memory::Sessions;
+
 use session_memory_core::recent::RecentAppends;
+use session_memory_core::store::Store;
 use wasi::io::error::Error;
 use wasi::io::streams::{InputStream, StreamError};
 
@@ -27,7 +28,7 @@ wit_bindgen::generate!({
 });
 
 /// The sessions of the `in-memory` provider, which all clients share.
-pub fn sessions() -> RefMut<'static, Sessions> {
+pub fn sessions() -> RefMut<'static, Store> {
     SESSIONS.0.borrow_mut()
 }
 
@@ -56,7 +57,7 @@ struct Shared<T>(RefCell<T>);
 // SAFETY: a component instance has one thread.
 unsafe impl<T> Sync for Shared<T> {}
 
-static SESSIONS: Shared<Sessions> = Shared(RefCell::new(Sessions::new()));
+static SESSIONS: Shared<Store> = Shared(RefCell::new(Store::new()));
 static IDS: Shared<Ids> = Shared(RefCell::new(Ids::new()));
 static RECENT: Shared<RecentAppends> = Shared(RefCell::new(RecentAppends::new()));
 static ALARM: Shared<Alarm> = Shared(RefCell::new(Alarm::new()));

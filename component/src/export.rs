@@ -11,6 +11,7 @@ use crate::clock::{self, Deadline};
 use crate::random;
 use crate::redis::RedisClient;
 use session_memory_core::error::Error;
+use session_memory_core::in_memory;
 use session_memory_core::message::{Messages, NewMessage};
 use session_memory_core::operation::{Operation, Outcome, Stamp};
 use session_memory_core::options::{Options, Provider, Settings};
@@ -78,8 +79,10 @@ impl Client {
             }
             Memory::InMemory => {
                 let now = clock::monotonic();
-                let operate = |operation| sessions().operate(&self.settings, operation, stamp, now);
-                operations.into_iter().map(operate).collect()
+                let mut store = sessions();
+                let run =
+                    |operation| in_memory::run(&mut store, &self.settings, operation, stamp, now);
+                operations.iter().map(run).collect()
             }
         }
     }

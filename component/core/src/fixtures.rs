@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ids::Ids;
 use crate::message::{Message, NewMessage, Role};
 use crate::operation::{
-    self, Action, Effect, HISTORY, Procedure, Progress, Reading, Session, Stamp, Start,
+    Action, Effect, HISTORY, Procedure, Progress, Reading, Session, Stamp, Start,
 };
 use crate::options::{Options, Settings};
 use crate::recent::RecentAppends;
@@ -45,7 +45,7 @@ pub fn start_alone(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
 }
 
 pub fn start_with(action: &Action, settings: &Settings, started: Start<'_>) -> Box<dyn Procedure> {
-    operation::start(action, session(settings), started).unwrap()
+    action.start(session(settings), started).unwrap()
 }
 
 pub fn session(settings: &Settings) -> Session<'_> {

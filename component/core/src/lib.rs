@@ -9,6 +9,8 @@
 //!   operation      each operation: its requests, and the reading of their replies
 //!     message      a message <-> the JSON element of a list
 //!     recent, ids  ids of messages, and the last append to each session
+//! in_memory        the same operations on lists in memory
+//!   store          these lists
 //!   handshake      what a connection begins with
 //!     resp         commands -> bytes; bytes -> replies, under limits
 //!       error      why an operation failed
@@ -31,3 +33,4 @@ pub mod options;
 pub mod recent;
 pub mod resp;
 pub mod retry;
+pub mod store;

@@ -10,11 +10,12 @@ mod count;
 mod exists;
 mod get;
 mod history;
+mod outcome;
 mod paging;
 mod procedure;
-mod types;
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::error::Error;
@@ -32,43 +33,101 @@ use history::ReadHistory;
 
 pub use append_exactly_once::APPEND;
 pub use history::HISTORY;
+pub use outcome::{History, Outcome};
 pub use paging::Reading;
 pub use procedure::{Effect, Procedure, Progress, Session, Stamp, Start};
-pub use types::{Action, History, Operation, Outcome};
 
-/// Starts to carry out an operation.
-///
-/// # Errors
-///
-/// As [`NewMessage::encode`].
-pub fn start(
-    action: &Action,
-    session: Session<'_>,
-    start: Start<'_>,
-) -> Result<Box<dyn Procedure>, Error> {
-    let settings = session.settings;
-    let procedure: Box<dyn Procedure> = match action {
-        Action::AddAll(messages) if messages.is_empty() => Box::new(Count),
-        Action::Add(_) | Action::AddAll(_) => {
-            let elements = elements(action.new_messages(), settings, start.stamp)?;
-            match settings.delivery {
-                Delivery::ExactlyOnce => {
-                    let previous = start.stamp.recent.of(session.key);
-                    let append = AppendExactlyOnce::new(elements, previous, start.others);
-                    Box::new(append)
+/// What is done to a session: `operation` in `wit/types.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// The session.
+    pub session_id: String,
+    /// What is done to it.
+    pub action: Action,
+}
+
+/// The operations of a client, each with its arguments: `action` in `wit/types.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Appends a message.
+    Add(NewMessage),
+    /// Appends messages, all or none.
+    AddAll(Vec<NewMessage>),
+    /// Reads the messages; with a limit, the last ones.
+    Get(Option<u32>),
+    /// Reads the messages together with facts about the session.
+    History(Option<u32>),
+    /// Deletes the session.
+    Clear,
+    /// Checks whether the session has messages.
+    Exists,
+    /// Counts the messages of the session.
+    Count,
+}
+
+impl Action {
+    /// The words that precede the session id in an error text.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Add(_) => "add to",
+            Action::AddAll(_) => "add-all to",
+            Action::Get(_) => "get",
+            Action::History(_) => "history of",
+            Action::Clear => "clear",
+            Action::Exists => "exists",
+            Action::Count => "count",
+        }
+    }
+
+    /// The messages that it appends.
+    pub fn new_messages(&self) -> &[NewMessage] {
+        match self {
+            Action::Add(message) => core::slice::from_ref(message),
+            Action::AddAll(messages) => messages,
+            Action::Get(_) | Action::History(_) => &[],
+            Action::Clear | Action::Exists | Action::Count => &[],
+        }
+    }
+
+    /// Whether it changes the session.
+    pub fn writes(&self) -> bool {
+        matches!(self, Action::Add(_) | Action::AddAll(_) | Action::Clear)
+    }
+
+    /// Starts to carry it out.
+    ///
+    /// # Errors
+    ///
+    /// As [`NewMessage::encode`].
+    pub fn start(
+        &self,
+        session: Session<'_>,
+        start: Start<'_>,
+    ) -> Result<Box<dyn Procedure>, Error> {
+        let settings = session.settings;
+        let procedure: Box<dyn Procedure> = match self {
+            Action::AddAll(messages) if messages.is_empty() => Box::new(Count),
+            Action::Add(_) | Action::AddAll(_) => {
+                let elements = elements(self.new_messages(), settings, start.stamp)?;
+                match settings.delivery {
+                    Delivery::ExactlyOnce => {
+                        let previous = start.stamp.recent.of(session.key);
+                        let append = AppendExactlyOnce::new(elements, previous, start.others);
+                        Box::new(append)
+                    }
+                    Delivery::AtMostOnce => Box::new(AppendAtMostOnce::new(elements, settings)),
                 }
-                Delivery::AtMostOnce => Box::new(AppendAtMostOnce::new(elements, settings)),
             }
-        }
-        Action::Get(limit) => Box::new(Get::new(*limit, start.reading)),
-        Action::History(limit) => {
-            Box::new(ReadHistory::new(*limit, start.reading, settings.delivery))
-        }
-        Action::Clear => Box::new(Clear),
-        Action::Exists => Box::new(Exists),
-        Action::Count => Box::new(Count),
-    };
-    Ok(procedure)
+            Action::Get(limit) => Box::new(Get::new(*limit, start.reading)),
+            Action::History(limit) => {
+                Box::new(ReadHistory::new(*limit, start.reading, settings.delivery))
+            }
+            Action::Clear => Box::new(Clear),
+            Action::Exists => Box::new(Exists),
+            Action::Count => Box::new(Count),
+        };
+        Ok(procedure)
+    }
 }
 
 /// Messages as the elements that are stored.

@@ -25,7 +25,7 @@ use crate::options::{Delivery, Settings};
 use crate::recent::{RecentAppends, fnv_1a};
 use crate::resp::Commands;
 
-use execution::{Execution, no_reply};
+use execution::{Execution, Failure, no_reply};
 
 /// Operations on their way to their results.
 pub struct Pipeline<'a> {
@@ -210,7 +210,7 @@ impl<'a> Pipeline<'a> {
             Err(error) => {
                 self.silences += u32::from(matches!(error, Error::Timeout(_)));
                 for part in request.parts {
-                    self.executions[part.operation].fail(error.clone());
+                    self.executions[part.operation].fail(Failure::new(error.clone()));
                 }
                 Settled::default()
             }
@@ -232,7 +232,7 @@ impl<'a> Pipeline<'a> {
         };
         if let Some(error) = nonsense {
             for part in &request.parts {
-                self.executions[part.operation].fail(error.clone());
+                self.executions[part.operation].fail(Failure::new(error.clone()));
             }
             return Settled::default();
         }
@@ -263,10 +263,11 @@ impl<'a> Pipeline<'a> {
                         Error::LimitExceeded(_)
                             if !is_first && execution.effect() == Effect::Reads =>
                         {
-                            execution.fail_without_room(error);
+                            // There may be room for it when the replies before it are gone.
+                            execution.retry(Failure::new(error));
                         }
-                        error if is_silence => execution.fail_silent(error),
-                        error => execution.fail(error),
+                        error if is_silence => execution.fail(Failure::silence(error)),
+                        error => execution.fail(Failure::new(error)),
                     }
                 }
             }

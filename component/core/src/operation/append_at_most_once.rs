@@ -3,13 +3,16 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::mem;
 
+use super::outcome::Outcome;
 use super::paging::from_the_end;
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::Outcome;
 use crate::error::Error;
+use crate::message::Messages;
 use crate::options::{Settings, TtlPolicy};
 use crate::resp::{Commands, Replies, Reply, decimal};
+use crate::store::StoredSession;
 
 /// Appends elements, trims the session and applies its time to live.
 pub struct AppendAtMostOnce {
@@ -106,6 +109,14 @@ impl Procedure for AppendAtMostOnce {
                 ))),
             },
         }
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        let elements = mem::take(&mut self.elements);
+        Ok(Outcome::Length(session.append(elements)))
     }
 }
 

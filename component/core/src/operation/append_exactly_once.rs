@@ -2,13 +2,16 @@
 //! (`EVALSHA`) or in full (`EVAL`).
 
 use alloc::vec::Vec;
+use core::mem;
 
+use super::outcome::Outcome;
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::Outcome;
 use crate::error::Error;
+use crate::message::Messages;
 use crate::options::TtlPolicy;
 use crate::recent::Ending;
 use crate::resp::{Commands, Replies, decimal};
+use crate::store::StoredSession;
 
 /// Appends elements unless the session has them already, trims it and applies its time
 /// to live.
@@ -106,6 +109,14 @@ impl Procedure for AppendExactlyOnce {
 
     fn last_element(&self) -> Option<&[u8]> {
         self.elements.last().map(Vec::as_slice)
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        let elements = mem::take(&mut self.elements);
+        Ok(Outcome::Length(session.append(elements)))
     }
 }
 

@@ -2,10 +2,12 @@
 
 use alloc::borrow::ToOwned;
 
+use super::outcome::Outcome;
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::Outcome;
 use crate::error::Error;
+use crate::message::Messages;
 use crate::resp::{Commands, Replies};
+use crate::store::StoredSession;
 
 /// Deletes a session. `LTRIM` to an empty range deletes a list and refuses a key of
 /// another type, which `DEL` would delete.
@@ -25,6 +27,14 @@ impl Procedure for Clear {
             b"OK" => Ok(Progress::Done(Outcome::Cleared)),
             _ => Err(Error::Protocol("the reply to LTRIM is not OK".to_owned())),
         }
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        session.clear();
+        Ok(Outcome::Cleared)
     }
 }
 

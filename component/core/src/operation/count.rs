@@ -1,9 +1,11 @@
 //! `count`: the number of entries in a session (`LLEN`).
 
+use super::outcome::Outcome;
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::Outcome;
 use crate::error::Error;
+use crate::message::Messages;
 use crate::resp::{Commands, Replies};
+use crate::store::StoredSession;
 
 /// Counts the entries of a session.
 pub struct Count;
@@ -19,6 +21,13 @@ impl Procedure for Count {
 
     fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error> {
         Ok(Progress::Done(Outcome::Length(replies.last()?.length()?)))
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        Ok(Outcome::Length(session.length()))
     }
 }
 

@@ -1,9 +1,11 @@
 //! `exists`: whether a session has entries (`LLEN`).
 
+use super::outcome::Outcome;
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::Outcome;
 use crate::error::Error;
+use crate::message::Messages;
 use crate::resp::{Commands, Replies};
+use crate::store::StoredSession;
 
 /// Checks whether a session has entries. `EXISTS` would find a key of another type as
 /// well, which `LLEN` refuses.
@@ -21,6 +23,13 @@ impl Procedure for Exists {
     fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error> {
         let length = replies.last()?.length()?;
         Ok(Progress::Done(Outcome::Exists(length > 0)))
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        Ok(Outcome::Exists(session.length() > 0))
     }
 }
 

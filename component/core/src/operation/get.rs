@@ -1,10 +1,12 @@
 //! `get`: the messages of a session (`LRANGE`).
 
+use super::outcome::Outcome;
 use super::paging::{Paging, Reading};
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::Outcome;
 use crate::error::Error;
+use crate::message::Messages;
 use crate::resp::{Commands, Replies};
+use crate::store::StoredSession;
 
 /// Reads the messages of a session.
 pub struct Get(Paging);
@@ -35,6 +37,14 @@ impl Procedure for Get {
 
     fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
         self.0.reply_was_cut(bytes)
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        let (messages, _) = session.read(self.0.limit())?;
+        Ok(Outcome::Messages(messages))
     }
 }
 

@@ -3,13 +3,14 @@
 
 use alloc::borrow::ToOwned;
 
+use super::outcome::{History, Outcome};
 use super::paging::{Paging, Read, Reading};
 use super::procedure::{Effect, Procedure, Progress, Session};
-use super::types::{History, Outcome};
 use crate::error::Error;
 use crate::message::Messages;
 use crate::options::Delivery;
 use crate::resp::{Commands, Replies, Reply};
+use crate::store::StoredSession;
 
 /// Reads the messages of a session and facts about it. Of a long session the facts come
 /// with the first page.
@@ -131,6 +132,19 @@ impl Procedure for ReadHistory {
 
     fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
         self.paging.reply_was_cut(bytes)
+    }
+
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error> {
+        let (messages, skipped) = session.read(self.paging.limit())?;
+        Ok(Outcome::History(History {
+            messages,
+            total: session.length(),
+            skipped,
+            ttl_seconds: session.ttl_seconds(),
+        }))
     }
 }
 

@@ -79,6 +79,11 @@ impl Paging {
         paging
     }
 
+    /// Number of messages to find; none is all of them.
+    pub fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
     /// Whether the next page is the first one.
     pub fn is_at_start(&self) -> bool {
         self.count() == 0

@@ -6,9 +6,10 @@ use crate::message::Messages;
 use crate::options::Settings;
 use crate::recent::RecentAppends;
 use crate::resp::{Commands, Replies};
+use crate::store::StoredSession;
 
+use super::outcome::Outcome;
 use super::paging::Reading;
-use super::types::Outcome;
 
 /// How an operation is carried out: its next request, and the reading of the replies.
 pub trait Procedure {
@@ -35,6 +36,16 @@ pub trait Procedure {
         let _ = bytes;
         Ok(())
     }
+
+    /// Carries the operation out on a session in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`] if there is more to read than `max_reply_bytes`.
+    fn run_in_memory(
+        &mut self,
+        session: &mut StoredSession<'_>,
+    ) -> Result<Outcome<Messages>, Error>;
 
     /// Has the next request bring its script in full, if it needs one.
     fn bring_script(&mut self) {}

@@ -19,9 +19,7 @@ use core::mem;
 use crate::error::Error;
 use crate::exchange::End;
 use crate::message::Messages;
-use crate::operation::{
-    Action, Effect, Operation, Outcome, Procedure, Progress, Session, Start, start,
-};
+use crate::operation::{Action, Effect, Operation, Outcome, Procedure, Progress, Session, Start};
 use crate::options::{Delivery, Settings};
 use crate::resp::{Commands, Replies};
 
@@ -57,10 +55,28 @@ enum State {
 }
 
 /// Why an attempt failed.
-struct Failure {
+pub struct Failure {
     error: Error,
     /// Whether the server was silent.
     is_silence: bool,
+}
+
+impl Failure {
+    /// The attempt failed with this error.
+    pub fn new(error: Error) -> Failure {
+        Failure {
+            error,
+            is_silence: false,
+        }
+    }
+
+    /// The attempt failed with this error, because the server was silent.
+    pub fn silence(error: Error) -> Failure {
+        Failure {
+            error,
+            is_silence: true,
+        }
+    }
 }
 
 /// What earlier attempts of a write have done on the server.
@@ -93,7 +109,7 @@ impl Execution {
             retries: 0,
             unclear: 0,
         };
-        match execution.procedure(&action, settings, started) {
+        match execution.start(&action, settings, started) {
             Ok(Some(procedure)) => execution.procedure = Some(procedure),
             Ok(None) => {
                 let nothing = Outcome::Messages(Messages::default());
@@ -105,7 +121,7 @@ impl Execution {
     }
 
     /// How the operation is carried out; none if it reads no message at all.
-    fn procedure(
+    fn start(
         &mut self,
         action: &Action,
         settings: &Settings,
@@ -119,7 +135,7 @@ impl Execution {
             key: &key,
             settings,
         };
-        let procedure = start(action, session, started)?;
+        let procedure = action.start(session, started)?;
         self.key = key;
         Ok(Some(procedure))
     }
@@ -284,18 +300,9 @@ impl Execution {
     }
 
     /// The attempt failed. It is retried if that is safe and may help.
-    pub fn fail(&mut self, error: Error) {
-        self.fail_after(error, false);
-    }
-
-    /// The attempt failed, because the server was silent.
-    pub fn fail_silent(&mut self, error: Error) {
-        self.fail_after(error, true);
-    }
-
-    fn fail_after(&mut self, error: Error, is_silence: bool) {
+    pub fn fail(&mut self, failure: Failure) {
         let may_be_repeated = self.effect() != Effect::Appends;
-        let is_retried = match &error {
+        let is_retried = match &failure.error {
             // Nothing was sent, or nothing that changes anything.
             Error::Unavailable(_) | Error::Timeout(_) => true,
             Error::OutcomeUnknown(_) => {
@@ -305,19 +312,10 @@ impl Execution {
             error => error.is_transient() && may_be_repeated,
         };
         if is_retried {
-            self.retry(Failure { error, is_silence });
+            self.retry(failure);
         } else {
-            self.finish(error);
+            self.finish(failure.error);
         }
-    }
-
-    /// The attempt failed for lack of room for the reply. It may be retried when the
-    /// replies before it are gone.
-    pub fn fail_without_room(&mut self, error: Error) {
-        self.retry(Failure {
-            error,
-            is_silence: false,
-        });
     }
 
     /// The attempt got an error reply that may have come after execution.
@@ -331,10 +329,7 @@ impl Execution {
         };
         self.unclear += 1;
         if self.unclear <= MOST_UNCLEAR && (reads || delivery == Delivery::ExactlyOnce) {
-            self.retry(Failure {
-                error,
-                is_silence: false,
-            });
+            self.retry(Failure::new(error));
         } else {
             self.finish(error);
         }
@@ -346,18 +341,13 @@ impl Execution {
         }
     }
 
-    fn retry(&mut self, failure: Failure) {
+    /// It is retried, whatever the failure is.
+    pub fn retry(&mut self, failure: Failure) {
         self.retries += 1;
-        // A last attempt without enough time tells less than the previous one.
-        let failure = match (failure, self.take_failure()) {
-            (
-                Failure {
-                    error: Error::Timeout(_),
-                    ..
-                },
-                Some(previous),
-            ) => previous,
-            (failure, _) => failure,
+        let failure = match self.take_failure() {
+            // A last attempt without enough time tells less than the previous one.
+            Some(previous) if matches!(failure.error, Error::Timeout(_)) => previous,
+            _ => failure,
         };
         self.state = State::Ready(Some(failure));
     }
