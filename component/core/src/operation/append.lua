@@ -1,21 +1,20 @@
-local back, before, ttl = ARGV[1], ARGV[2], ARGV[3]
+local look_back, previous, ttl = ARGV[1], ARGV[2], ARGV[3]
 local policy, most, last = ARGV[4], tonumber(ARGV[5]), ARGV[#ARGV]
 
--- Whether the last entry shows that the elements are not in the session. What was
--- appended before was pushed before they were made, and is not pushed again, so that
--- they would have come after it.
+-- The elements were made after the previous append, which is not pushed again. If its
+-- entry is still the last one, they are not in the session, and no search is needed.
 local absent = false
-if before ~= '' then
+if previous ~= '' then
   local tail = redis.pcall('LINDEX', KEYS[1], '-1')
-  absent = not tail or type(tail) == 'string' and tail:sub(-#before) == before
+  absent = not tail or type(tail) == 'string' and tail:sub(-#previous) == previous
 end
 
 if not absent then
-  -- They were pushed together, so the last one stands for all of them.
-  local found = redis.pcall('LPOS', KEYS[1], last, 'RANK', '-1', 'MAXLEN', back)
+  -- All elements are pushed together, so the search is for the last one.
+  local found = redis.pcall('LPOS', KEYS[1], last, 'RANK', '-1', 'MAXLEN', look_back)
   if type(found) == 'table' and found.err:find('Unknown.-command called from') then
     -- Before Redis 6.0.6.
-    local tail = redis.pcall('LRANGE', KEYS[1], -back, -1)
+    local tail = redis.pcall('LRANGE', KEYS[1], -look_back, -1)
     if tail.err then return tail end
     found = false
     for _, entry in ipairs(tail) do found = found or entry == last end
@@ -39,7 +38,7 @@ if redis.acl_check_cmd then
     return redis.error_reply('NOPERM this user has no permissions to run LTRIM')
   end
 else
-  -- Before Redis 7 the only way to ask is to run the command.
+  -- Before Redis 7 only running a command shows whether it is permitted.
   local trimmed = most > 0 and redis.pcall('LTRIM', KEYS[1], 0, -1)
   if trimmed and trimmed.err then return trimmed end
   local renewed = expires and redis.pcall('EXPIRE', KEYS[1], ttl)
@@ -48,11 +47,11 @@ end
 
 local length
 if #ARGV == 6 then
-  -- Most appends are of one element, and unpack() takes its time.
+  -- Most appends have one element, and unpack() is slow.
   length = redis.pcall('RPUSH', KEYS[1], last)
   if type(length) == 'table' then return length end
 else
-  -- unpack() takes some thousand values at the most.
+  -- unpack() takes a few thousand values at most.
   for first = 6, #ARGV, 1000 do
     length = redis.pcall('RPUSH', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
     if type(length) == 'table' then return length end

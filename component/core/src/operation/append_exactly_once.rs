@@ -139,7 +139,7 @@ const LOOK_BACK: u64 = 64;
 /// LRANGE. This is said here and not in the file, because servers keep the whole file.
 pub const APPEND: &str = include_str!("append.lua");
 /// The digest that `EVALSHA` names the script by. A test compares them.
-const APPEND_SHA1: &str = "85c73ef81beddcf00c028de8f4f1d77e65b676c4";
+const APPEND_SHA1: &str = "6534b638ed9500faf9d7fc4960945eab80b75927";
 
 #[cfg(test)]
 mod tests {
