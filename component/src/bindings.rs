@@ -11,7 +11,7 @@ use core::cell::{RefCell, RefMut};
 use core::mem::MaybeUninit;
 use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
-use crate::allocator::Allocator;
+use crate::abi::allocator::Allocator;
 use crate::clock::Alarm;
 use crate::socket::Handles;
 use session_memory_core::ids::Ids;

@@ -20,7 +20,6 @@
 extern crate alloc;
 
 mod abi;
-mod allocator;
 mod bindings;
 mod clock;
 mod connection;
