@@ -12,8 +12,8 @@ use core::mem::MaybeUninit;
 use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use crate::abi::allocator::Allocator;
-use crate::clock::Alarm;
-use crate::socket::Handles;
+use crate::transport::socket::Handles;
+use crate::wasi::clock::Alarm;
 use session_memory_core::ids::Ids;
 
 use session_memory_core::recent::RecentAppends;

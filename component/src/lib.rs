@@ -21,9 +21,7 @@ extern crate alloc;
 
 mod abi;
 mod bindings;
-mod clock;
-mod connection;
-mod export;
-mod random;
+mod client;
 mod redis;
-mod socket;
+mod transport;
+mod wasi;

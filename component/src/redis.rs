@@ -11,10 +11,10 @@ use session_memory_core::options::{Connect, Settings};
 use session_memory_core::resp::{Commands, ReplyReader};
 use session_memory_core::retry::{Pipeline, Request, ScriptCache};
 
-use crate::clock::{self, Deadline};
-use crate::connection::{Connection, Route};
-use crate::random::jittered;
-use crate::socket::{authority, close_unsent};
+use crate::transport::connection::{Connection, Route};
+use crate::transport::socket::{authority, close_unsent};
+use crate::wasi::clock::{self, Deadline};
+use crate::wasi::random::jittered;
 
 /// A client, with its connection if it has one.
 pub struct RedisClient {

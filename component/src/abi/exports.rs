@@ -16,7 +16,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::export::Client;
+use crate::client::Client;
 use session_memory_core::error::Error;
 use session_memory_core::message::{MessageSpans, Messages, NewMessage, Role, Span};
 use session_memory_core::operation::{Action, Operation, Outcome};

@@ -7,9 +7,9 @@ use core::cell::RefCell;
 
 use crate::bindings::wasi::cli::environment::get_environment;
 use crate::bindings::{recent, sessions};
-use crate::clock::{self, Deadline};
-use crate::random;
 use crate::redis::RedisClient;
+use crate::wasi::clock::{self, Deadline};
+use crate::wasi::random;
 use session_memory_core::error::Error;
 use session_memory_core::in_memory;
 use session_memory_core::message::{Messages, NewMessage};

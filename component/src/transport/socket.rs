@@ -16,7 +16,7 @@ use crate::bindings::wasi::sockets::network::{
 };
 use crate::bindings::wasi::sockets::tcp::TcpSocket;
 use crate::bindings::wasi::sockets::tcp_create_socket::create_tcp_socket;
-use crate::clock::{Deadline, Passed};
+use crate::wasi::clock::{Deadline, Passed};
 use session_memory_core::error::{LOST, REFUSED};
 
 /// Why there is no connection.

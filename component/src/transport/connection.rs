@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::IpAddr;
 
-use crate::clock::{Deadline, MOST_READY};
-use crate::socket::{self, Closed, ConnectError, Connecting, MOST_UNSENT, Socket};
+use crate::transport::socket::{self, Closed, ConnectError, Connecting, MOST_UNSENT, Socket};
+use crate::wasi::clock::{Deadline, MOST_READY};
 use session_memory_core::error::{Error, Quoted};
 use session_memory_core::exchange::{End, Exchange};
 use session_memory_core::resp::{Commands, Received, ReplyReader, Scan};

@@ -1,0 +1,4 @@
+//! The WASI interfaces, behind functions of the component's own.
+
+pub mod clock;
+pub mod random;
