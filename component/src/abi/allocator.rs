@@ -32,7 +32,8 @@ struct Block {
     next: *mut Block,
 }
 
-// SAFETY: a component instance has one thread.
+// SAFETY: `Sync` is about references that several threads share. The target has no
+// threads, so that an instance has one.
 unsafe impl Sync for Allocator {}
 
 impl Allocator {
@@ -55,6 +56,10 @@ impl Allocator {
 
     /// A new block: for a small layout, one that serves every layout of its list. Most
     /// blocks come from a list.
+    ///
+    /// # Safety
+    ///
+    /// The size of the layout is not 0.
     #[cold]
     unsafe fn alloc_from_talc(&self, layout: Layout) -> *mut u8 {
         let layout = match self.small(layout) {
@@ -64,15 +69,25 @@ impl Allocator {
         let Ok(layout) = layout else {
             return null_mut();
         };
-        // SAFETY: there is one thread, and talc calls nothing that allocates.
+        // SAFETY: no other reference to talc exists, since there is one thread, and talc
+        // calls nothing that allocates. The caller promises that the size is not 0, and
+        // padding does not make it smaller.
         let block = unsafe { (*self.talc.get()).allocate(layout) };
         block.map_or(null_mut(), NonNull::as_ptr)
     }
 
     /// Makes a block larger or smaller where it is, if it can.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`GlobalAlloc::realloc`], and talc has allocated the block with
+    /// this layout.
     unsafe fn resize(&self, place: *mut u8, layout: Layout, size: usize) -> bool {
-        // SAFETY: as above.
+        // SAFETY: no other reference to talc exists, since there is one thread, and talc
+        // calls nothing that allocates.
         let talc = unsafe { &mut *self.talc.get() };
+        // SAFETY: the caller promises that talc has allocated the block with this layout,
+        // and that the new size is not 0 and not too large.
         unsafe {
             talc.try_realloc_in_place(place, layout, size)
                 || LinearMemory::grow_behind(talc, place, layout, size)
@@ -91,17 +106,25 @@ unsafe impl GlobalAlloc for Allocator {
             && !free.get().is_null()
         {
             let block = free.get();
+            // SAFETY: a block in a list is not in use, and `dealloc` has written the link
+            // when it put the block there.
             free.set(unsafe { (*block).next });
             return block.cast();
         }
+        // SAFETY: whoever calls `alloc` promises that the size is not 0.
         unsafe { self.alloc_from_talc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         let Some(free) = self.small(layout) else {
+            // SAFETY: no other reference to talc exists, since there is one thread, and
+            // talc calls nothing that allocates. The block is not small, so talc has
+            // allocated it with this layout, and the caller gives it up.
             return unsafe { (*self.talc.get()).deallocate(place, layout) };
         };
         let block: *mut Block = place.cast();
+        // SAFETY: the caller gives the block up. A small block has at least `STEP` bytes and
+        // is aligned to as many, which is enough for the link.
         unsafe { block.write(Block { next: free.get() }) };
         free.set(block);
     }
@@ -112,12 +135,17 @@ unsafe impl GlobalAlloc for Allocator {
         };
         let stays = match (self.small(layout), self.small(new_layout)) {
             (Some(old), Some(new)) => ptr::eq(old, new),
+            // SAFETY: the block is not small, so talc has allocated it with this layout.
+            // The rest is promised by whoever calls `realloc`.
             (None, None) => unsafe { self.resize(place, layout, size) },
             _ => false,
         };
         if stays {
             return place;
         }
+        // SAFETY: whoever calls `realloc` promises that the block was allocated with
+        // `layout` and that the new size is not 0. The new block is another one, and both
+        // have at least the smaller of the two sizes.
         unsafe {
             let new = self.alloc(new_layout);
             if !new.is_null() {
@@ -136,14 +164,15 @@ struct LinearMemory {
     end: Option<NonNull<u8>>,
 }
 
-// SAFETY: it does not allocate.
+// SAFETY: `acquire` calls talc and the instructions for memory, none of which allocate.
 unsafe impl Source for LinearMemory {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         let Some(end) = talc.source.end else {
             // More of it only if that is too little even for the books.
             let base = (&raw const __heap_base).cast_mut();
             let claim = |talc: &mut Talc<Self, B>| {
-                // SAFETY: nothing else uses what is there.
+                // SAFETY: the memory from the end of what the linker has put there to the
+                // end of all memory is the heap, which nothing else uses.
                 unsafe { talc.claim(base, memory_size::<0>() * PAGE - base.addr()) }
             };
             talc.source.end = claim(talc).or_else(|| {
@@ -152,7 +181,7 @@ unsafe impl Source for LinearMemory {
             });
             return talc.source.end.map(drop).ok_or(());
         };
-        // SAFETY: it is the end.
+        // SAFETY: `end` is the end of the memory that talc has claimed.
         let used = unsafe { talc.reserved(end) }.up_to;
         let free = end.addr().get() - used.addr().get();
         let missing = (layout.size() + layout.align()).saturating_sub(free);
@@ -166,7 +195,7 @@ impl LinearMemory {
     ///
     /// # Safety
     ///
-    /// As [`GlobalAlloc::realloc`].
+    /// The same as for [`GlobalAlloc::realloc`].
     unsafe fn grow_behind<B: Binning>(
         talc: &mut Talc<Self, B>,
         place: *mut u8,
@@ -176,7 +205,7 @@ impl LinearMemory {
         let Some(end) = talc.source.end else {
             return false;
         };
-        // SAFETY: it is the end.
+        // SAFETY: `end` is the end of the memory that talc has claimed.
         let used = unsafe { talc.reserved(end) }.up_to;
         let is_last = used.addr().get() - place.addr() < layout.size() + 2 * CHUNK_UNIT;
         let missing = size.saturating_sub(end.addr().get() - place.addr());
@@ -197,7 +226,8 @@ impl LinearMemory {
         // One byte less, since the end of all that there can be is no address.
         let last = (before + pages).wrapping_mul(PAGE).wrapping_sub(1);
         let new_end = ptr::without_provenance_mut(last);
-        // SAFETY: nothing else asks for memory, so the new pages are behind the old ones.
+        // SAFETY: `end` is the end of the memory that talc has claimed. Nothing else makes
+        // memory grow, so the new pages follow it, and nothing else uses them.
         talc.source.end = Some(unsafe { talc.extend(end, new_end) });
         Ok(())
     }
