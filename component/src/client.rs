@@ -1,21 +1,23 @@
-//! The exported resource: the choice of the provider. Reads the environment and the
-//! time.
+//! The resource `client`: chooses the provider, resolves the options, starts the
+//! deadline.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use crate::bindings::wasi::cli::environment::get_environment;
-use crate::bindings::{recent, sessions};
-use crate::redis::RedisClient;
-use crate::wasi::clock::{self, Deadline};
-use crate::wasi::random;
 use session_memory_core::error::Error;
+use session_memory_core::ids::Id;
 use session_memory_core::in_memory;
 use session_memory_core::message::{Messages, NewMessage};
 use session_memory_core::operation::{Operation, Outcome, Stamp};
 use session_memory_core::options::{Options, Provider, Settings};
 use session_memory_core::retry::Pipeline;
+
+use crate::redis::RedisClient;
+use crate::state::{ids, recent_appends, store};
+use crate::transport::deadline::Deadline;
+use crate::wasi::environment::variables;
+use crate::wasi::{clock, random};
 
 /// An open client.
 pub struct Client {
@@ -23,15 +25,16 @@ pub struct Client {
     memory: Memory,
 }
 
+/// The provider, with what it keeps for a client.
 enum Memory {
     Redis(RefCell<RedisClient>),
     InMemory,
 }
 
 impl Client {
-    /// Opens a client with these options and those of the environment.
-    pub fn new(options: Options) -> Result<Client, Error> {
-        let settings = Settings::resolve(options, &get_environment())?;
+    /// Opens a client with these options. What they leave out comes from the environment.
+    pub fn open(options: Options) -> Result<Client, Error> {
+        let settings = Settings::resolve(options, &variables())?;
         let memory = match settings.provider {
             Provider::Redis => Memory::Redis(RefCell::new(RedisClient::open(&settings)?)),
             Provider::InMemory => Memory::InMemory,
@@ -40,16 +43,18 @@ impl Client {
     }
 
     /// Runs one operation.
-    pub fn one(&self, operation: Operation) -> Result<Outcome<Messages>, Error> {
-        let mut results = self.run([operation].into());
+    pub fn run(&self, operation: Operation) -> Result<Outcome<Messages>, Error> {
+        let mut results = self.run_pipeline([operation].into());
         results.pop().expect("an operation has a result")
     }
 
-    /// Runs operations together; each has its result.
-    pub fn run(&self, operations: Vec<Operation>) -> Vec<Result<Outcome<Messages>, Error>> {
-        // The time of the operations runs from when they are called.
+    /// Runs operations together. Returns the result of each, in their order.
+    pub fn run_pipeline(
+        &self,
+        operations: Vec<Operation>,
+    ) -> Vec<Result<Outcome<Messages>, Error>> {
         let deadline = Deadline::after(self.settings.operation_timeout);
-        if let Err(error) = room_for(&operations) {
+        if let Err(error) = check_memory(&operations) {
             let failed = |operation: &Operation| {
                 Err(error
                     .clone()
@@ -62,10 +67,10 @@ impl Client {
             true => clock::timestamp(),
             false => String::new(),
         };
-        let mut recent = recent();
+        let mut recent = recent_appends();
         let stamp = Stamp {
             timestamp: &timestamp,
-            id: random::id,
+            id: new_id,
             recent: &recent,
         };
         match &self.memory {
@@ -79,7 +84,7 @@ impl Client {
             }
             Memory::InMemory => {
                 let now = clock::monotonic();
-                let mut store = sessions();
+                let mut store = store();
                 let run =
                     |operation| in_memory::run(&mut store, &self.settings, operation, stamp, now);
                 operations.iter().map(run).collect()
@@ -88,9 +93,14 @@ impl Client {
     }
 }
 
-/// Whether there is memory for the elements and the request: running out of it is
-/// a trap.
-fn room_for(operations: &[Operation]) -> Result<(), Error> {
+/// Returns an id that no other message has.
+fn new_id() -> Id {
+    ids().next(random::number)
+}
+
+/// Checks that there is memory for the elements and the request, since to run out of it
+/// is a trap.
+fn check_memory(operations: &[Operation]) -> Result<(), Error> {
     let bytes = |message: &NewMessage| {
         message.content.len()
             + message

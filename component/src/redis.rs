@@ -1,5 +1,5 @@
-//! A client of the `redis` provider: runs pipelines on its one connection, or on a new
-//! one, under their deadline.
+//! The `redis` provider: runs pipelines on the one connection of a client, or on a new
+//! one, before their deadline.
 
 use core::mem;
 use core::net::IpAddr;
@@ -11,15 +11,17 @@ use session_memory_core::options::{Connect, Settings};
 use session_memory_core::resp::{Commands, ReplyReader};
 use session_memory_core::retry::{Pipeline, Request, ScriptCache};
 
-use crate::transport::connection::{Connection, Route};
-use crate::transport::socket::{authority, close_unsent};
-use crate::wasi::clock::{self, Deadline};
+use crate::transport::connection::Connection;
+use crate::transport::deadline::{Deadline, nanoseconds};
+use crate::transport::endpoint::authority;
+use crate::transport::route::Route;
+use crate::transport::socket::close_unsent;
 use crate::wasi::random::jittered;
 
-/// A client, with its connection if it has one.
+/// The client of a server, with its connection if it has one.
 pub struct RedisClient {
     connection: Option<Connection>,
-    /// When the operation began that used the connection last.
+    /// When the last operation on the connection began, by the monotonic clock.
     used: u64,
     route: Route,
     /// Whether the next connection is the first one, and its first request may be sent
@@ -30,8 +32,8 @@ pub struct RedisClient {
 }
 
 impl RedisClient {
-    /// Connects and has the server check credentials and database, unless that is left to
-    /// the first operation.
+    /// Opens a client. Connects and has the server check credentials and database, unless
+    /// the options leave that to the first operation.
     pub fn open(settings: &Settings) -> Result<RedisClient, Error> {
         let mut client = RedisClient {
             connection: None,
@@ -72,16 +74,16 @@ impl RedisClient {
                 self.used = deadline.begin();
             }
             self.knows_script |= settled.has_script;
-            // Waiting is of no use where no connection can be made.
+            // There is nothing to wait for if no connection may be made.
             if !is_sent && close_unsent() {
                 return;
             }
         }
     }
 
-    /// Takes the connection if it can be used. It is gone if it is not put back.
+    /// Takes the connection, and closes it if it cannot be used.
     fn take_connection(&mut self, settings: &Settings, deadline: &Deadline) -> Option<Connection> {
-        let is_fresh = deadline.begin() <= self.used + clock::nanoseconds(settings.max_idle);
+        let is_fresh = deadline.begin() <= self.used + nanoseconds(settings.max_idle);
         let connection = self.connection.take().filter(|_| is_fresh);
         let connection = connection.filter(Connection::is_usable);
         self.knows_script &= connection.is_some();
@@ -122,9 +124,9 @@ impl RedisClient {
         (connection, Ok(exchange))
     }
 
-    /// Whether a request may be sent along with the handshake of the first connection. A
-    /// request that follows a handshake that fails is executed all the same: as another
-    /// user, or in another database.
+    /// Whether a request may be sent along with the handshake of the first connection. The
+    /// server executes the request even if the handshake fails, as another user or in
+    /// another database.
     fn may_greet_with(&mut self, request: &Request, settings: &Settings) -> bool {
         let mut greeting = Commands::default();
         handshake::request(settings, &mut greeting);
@@ -159,7 +161,7 @@ impl RedisClient {
         }
     }
 
-    /// Makes a connection on which the server has accepted this client, and replies.
+    /// Makes a connection on which the server has accepted the handshake, and replies.
     fn greet(
         &mut self,
         settings: &Settings,
@@ -179,6 +181,8 @@ impl RedisClient {
             .map_err(|error| with_endpoint(error, settings))
     }
 
+    /// Sends commands and reads their replies. Returns the connection if it can be used
+    /// again.
     fn exchange(
         &mut self,
         connection: Connection,
@@ -195,7 +199,7 @@ impl RedisClient {
         (connection, exchange)
     }
 
-    /// Has the next connection try another address first, if the server was silent at
+    /// Makes the next connection try other addresses first, if the server was silent at
     /// this one.
     fn learn(&mut self, address: IpAddr, exchange: &Exchange) {
         if matches!(exchange.end, End::Timeout(_)) {
@@ -203,6 +207,7 @@ impl RedisClient {
         }
     }
 
+    /// Makes a connection, without the handshake.
     fn connect(
         &mut self,
         settings: &Settings,
@@ -215,8 +220,7 @@ impl RedisClient {
     }
 }
 
-/// Names the server in an error on the way to a connection: this is where it can be the
-/// wrong one.
+/// Adds the server to an error in connecting, since it may be the wrong server.
 fn with_endpoint(error: Error, settings: &Settings) -> Error {
     error.during("connect to", &authority(&settings.host, settings.port))
 }

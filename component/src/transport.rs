@@ -1,4 +1,8 @@
-//! Connections: bytes to an endpoint and back, before a deadline.
+//! Connections to endpoints: bytes there and back, before a deadline. Nothing here knows
+//! operations or messages.
 
 pub mod connection;
+pub mod deadline;
+pub mod endpoint;
+pub mod route;
 pub mod socket;

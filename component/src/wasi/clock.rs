@@ -1,132 +1,70 @@
-//! wasi:clocks: the time of day, and deadlines.
+//! `wasi:clocks` and `wasi:io/poll`: the time, and waits.
 
 use alloc::string::String;
 
-use crate::bindings;
-use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
-use crate::bindings::wasi::io::poll::{Pollable, poll};
 use session_memory_core::message;
 
-/// The current time as messages are stamped with it.
+use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
+pub use crate::bindings::wasi::io::poll::Pollable;
+use crate::bindings::wasi::io::poll::poll;
+
+/// Returns the time of day, as messages are stamped with it.
 pub fn timestamp() -> String {
     let now = wall_clock::now();
     message::timestamp(now.seconds, now.nanoseconds)
 }
 
-/// Nanoseconds of the monotonic clock.
+/// Returns the time of the monotonic clock in nanoseconds.
 pub fn monotonic() -> u64 {
     monotonic_clock::now()
 }
 
-/// What wakes an instance up in time. One serves all deadlines that it is not too late
-/// for, since those of most operations are not waited for until they pass.
-pub struct Alarm(Option<(u64, Pollable)>);
+/// Sleeps until a time of the monotonic clock.
+pub fn sleep_until(time: u64) {
+    monotonic_clock::subscribe_instant(time).block();
+}
+
+/// Ends waits in time.
+///
+/// A pollable of the clock is reused until it fires, because most operations end long
+/// before their deadlines.
+pub struct Alarm {
+    /// The time that is set, and what is ready then.
+    set: Option<(u64, Pollable)>,
+}
 
 impl Alarm {
-    /// None set yet.
+    /// Creates an alarm that is not set.
     pub const fn new() -> Alarm {
-        Alarm(None)
+        Alarm { set: None }
     }
 
-    /// What is ready at a time, or before it: then another is set after that.
-    fn until(&mut self, at: u64) -> &Pollable {
-        if self.0.as_ref().is_some_and(|(set, _)| *set > at) {
-            self.0 = None;
-        }
-        let set = || (at, monotonic_clock::subscribe_instant(at));
-        &self.0.get_or_insert_with(set).1
-    }
-}
-
-/// When an operation has to be over.
-#[derive(Clone, Copy)]
-pub struct Deadline {
-    at: u64,
-    /// How many milliseconds away it was, for error texts.
-    pub milliseconds: u32,
-}
-
-/// The deadline has passed.
-pub struct Passed;
-
-impl Deadline {
-    /// In so many milliseconds.
-    pub fn after(milliseconds: u32) -> Deadline {
-        Deadline::from(monotonic(), nanoseconds(milliseconds))
-    }
-
-    /// The earlier one of this deadline and so many milliseconds from now.
-    pub fn min(&self, milliseconds: u32) -> Deadline {
-        let now = monotonic();
-        let left = self.at.saturating_sub(now);
-        Deadline::from(now, left.min(nanoseconds(milliseconds)))
-    }
-
-    /// An equal share of the time that is left, for the first of so many attempts.
-    pub fn share(&self, attempts: usize) -> Deadline {
-        let now = monotonic();
-        let left = self.at.saturating_sub(now);
-        Deadline::from(now, left / attempts.max(1) as u64)
-    }
-
-    /// When it was set.
-    pub fn begin(&self) -> u64 {
-        self.at.saturating_sub(nanoseconds(self.milliseconds))
-    }
-
-    /// Blocks until there is something to do for the owner of `ready`, or the
-    /// deadline has passed.
-    pub fn wait(&self, ready: &Pollable) -> Result<(), Passed> {
-        self.wait_for_any(&[ready])
-    }
-
-    /// The same for several, of which there are no more than [`MOST_READY`].
-    pub fn wait_for_any(&self, ready: &[&Pollable]) -> Result<(), Passed> {
-        let mut alarm = bindings::alarm();
+    /// Waits until one of at most [`MOST_READY`] pollables is ready, or until a time.
+    /// Returns whether a pollable is ready.
+    pub fn wait(&mut self, ready: &[&Pollable], time: u64) -> bool {
         loop {
-            let mut pollables = [alarm.until(self.at); MOST_READY + 1];
+            let mut pollables = [self.at_or_before(time); MOST_READY + 1];
             pollables[..ready.len()].copy_from_slice(ready);
-            // poll answers the indexes of those that are ready.
+            // The indexes of the pollables that are ready.
             match poll(&pollables[..=ready.len()]).first() {
-                Some(index) if (*index as usize) < ready.len() => return Ok(()),
-                _ if self.has_passed() => return Err(Passed),
-                _ => *alarm = Alarm::new(),
+                Some(index) if (*index as usize) < ready.len() => return true,
+                _ if monotonic() >= time => return false,
+                // The alarm was set for an earlier deadline.
+                _ => self.set = None,
             }
         }
     }
 
-    /// Waits for so many milliseconds. Without waiting it answers [`Passed`] if the
-    /// deadline would pass in the meantime.
-    pub fn pause(&self, milliseconds: u32) -> Result<(), Passed> {
-        let until = monotonic().saturating_add(nanoseconds(milliseconds));
-        if until >= self.at {
-            return Err(Passed);
+    /// Returns a pollable that is ready at this time or earlier.
+    fn at_or_before(&mut self, time: u64) -> &Pollable {
+        if self.set.as_ref().is_some_and(|(set, _)| *set > time) {
+            self.set = None;
         }
-        monotonic_clock::subscribe_instant(until).block();
-        Ok(())
-    }
-
-    /// Whether it has passed.
-    pub fn has_passed(&self) -> bool {
-        monotonic() >= self.at
-    }
-
-    fn from(now: u64, left: u64) -> Deadline {
-        let at = now.saturating_add(left);
-        Deadline {
-            at,
-            milliseconds: left.div_ceil(NANOSECONDS) as u32,
-        }
+        let subscribe = || (time, monotonic_clock::subscribe_instant(time));
+        &self.set.get_or_insert_with(subscribe).1
     }
 }
 
-/// Milliseconds in nanoseconds.
-pub fn nanoseconds(milliseconds: u32) -> u64 {
-    u64::from(milliseconds) * NANOSECONDS
-}
-
-/// What is waited for at once: the two streams of a connection, or connections to as many
-/// addresses.
+/// The most pollables that one wait is for: the two streams of a connection, or
+/// connections to as many addresses.
 pub const MOST_READY: usize = 8;
-/// Of a millisecond.
-const NANOSECONDS: u64 = 1_000_000;

@@ -1,16 +1,14 @@
-//! wasi:random: what makes messages unique, and waits uneven.
+//! `wasi:random`: random numbers.
 
-use crate::bindings::ids;
 use crate::bindings::wasi::random::random::get_random_u64;
-use session_memory_core::ids::Id;
 
-/// An id that no other message has.
-pub fn id() -> Id {
-    ids().next(get_random_u64)
+/// Returns a random number that nobody can predict.
+pub fn number() -> u64 {
+    get_random_u64()
 }
 
-/// Between half of `most` and all of it.
+/// Returns a random number between half of `most` and `most`.
 pub fn jittered(most: u32) -> u32 {
     let half = most / 2;
-    half + (get_random_u64() % u64::from(most - half + 1)) as u32
+    half + (number() % u64::from(most - half + 1)) as u32
 }

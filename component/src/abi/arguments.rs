@@ -1,0 +1,194 @@
+//! Arguments, from the layout of the ABI to the types of the core library.
+//!
+//! The host puts the texts and lists of an argument into memory that it gets from
+//! `cabi_realloc`. From then on they are the component's own: the conversions take over
+//! the allocations, and copy no text.
+
+#![allow(unsafe_code, reason = "arguments hold addresses")]
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ptr;
+
+use session_memory_core::message::NewMessage;
+use session_memory_core::operation::{Action, Operation};
+use session_memory_core::options::{Options, Password};
+
+use super::layout::{
+    AbiList, AbiOption, AbiString, ActionVariant, NewMessageRecord, OperationRecord, OptionsRecord,
+};
+
+impl<T> AbiList<T> {
+    /// Takes over the items.
+    ///
+    /// # Safety
+    ///
+    /// The list is an argument that the host has passed, or a part of one, and nothing
+    /// has taken it over before.
+    pub unsafe fn into_vec(self) -> Vec<T> {
+        let items = ptr::with_exposed_provenance_mut(self.address as usize);
+        let length = self.length as usize;
+        // SAFETY: the host has asked `cabi_realloc` for `length` items of this size and
+        // alignment, which allocates them with the global allocator, or returns an
+        // aligned address if there are none. The host has written that many items. No
+        // one else owns them, since the caller takes them over once.
+        unsafe { Vec::from_raw_parts(items, length, length) }
+    }
+}
+
+impl AbiString {
+    /// Takes over the text.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    pub unsafe fn into_string(self) -> String {
+        // SAFETY: the list is the string, of which the caller promises what `into_vec`
+        // asks for. A host checks that strings are UTF-8 before it passes them.
+        unsafe { String::from_utf8_unchecked(self.0.into_vec()) }
+    }
+}
+
+impl AbiOption<AbiString> {
+    /// Takes over the text, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    pub unsafe fn into_string(self) -> Option<String> {
+        let text: Option<AbiString> = self.into();
+        // SAFETY: the text is a part of the option, which is an argument that is taken
+        // over here.
+        text.map(|text| unsafe { text.into_string() })
+    }
+}
+
+impl OptionsRecord {
+    /// Takes over the options at this address.
+    ///
+    /// # Safety
+    ///
+    /// The host has passed the address as an argument, and nothing has taken over the
+    /// options before.
+    pub unsafe fn take(address: u32) -> Options {
+        let record = ptr::with_exposed_provenance_mut(address as usize);
+        // SAFETY: options have more fields than a function may have parameters, so the
+        // host has asked `cabi_realloc` for a block of their size and alignment, which
+        // comes from the global allocator. It has written a record there. No one else
+        // owns it, since the caller takes it over once.
+        let record: Box<OptionsRecord> = unsafe { Box::from_raw(record) };
+        // SAFETY: the record is the argument, and this is the only place that takes it
+        // over.
+        unsafe { record.into_options() }
+    }
+
+    /// Takes over the texts.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    unsafe fn into_options(self) -> Options {
+        // SAFETY: the texts are parts of the record, which is an argument that is taken
+        // over here, each text once.
+        unsafe {
+            Options {
+                provider: self.provider.into(),
+                host: self.host.into_string(),
+                port: self.port.into(),
+                username: self.username.into_string(),
+                password: self.password.into_string().map(Password::from),
+                db: self.db.into(),
+                session_ttl: self.session_ttl.into(),
+                ttl_policy: self.ttl_policy.into(),
+                delivery: self.delivery.into(),
+                key_prefix: self.key_prefix.into_string(),
+                connect_timeout: self.connect_timeout.into(),
+                connect: self.connect.into(),
+                operation_timeout: self.operation_timeout.into(),
+                response_timeout: self.response_timeout.into(),
+                max_idle: self.max_idle.into(),
+                max_messages: self.max_messages.into(),
+                max_message_bytes: self.max_message_bytes.into(),
+                max_reply_bytes: self.max_reply_bytes.into(),
+            }
+        }
+    }
+}
+
+impl NewMessageRecord {
+    /// Takes over the texts.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    pub unsafe fn into_message(self) -> NewMessage {
+        // SAFETY: the texts are parts of the record, which is an argument that is taken
+        // over here, each text once.
+        unsafe {
+            NewMessage {
+                role: self.role,
+                content: self.content.into_string(),
+                metadata: self.metadata.into_string(),
+            }
+        }
+    }
+}
+
+impl AbiList<NewMessageRecord> {
+    /// Takes over the messages.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    pub unsafe fn into_messages(self) -> Vec<NewMessage> {
+        // SAFETY: the caller promises what `into_vec` asks for.
+        let records = unsafe { self.into_vec() };
+        // SAFETY: each record is a part of the list, which is an argument that is taken
+        // over here, and the iteration reaches it once.
+        let message = |record: NewMessageRecord| unsafe { record.into_message() };
+        records.into_iter().map(message).collect()
+    }
+}
+
+impl OperationRecord {
+    /// Takes over the session id and the arguments of the action.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    unsafe fn into_operation(self) -> Operation {
+        // SAFETY: session id, messages and lists are parts of the record, which is an
+        // argument that is taken over here, each of them once.
+        unsafe {
+            Operation {
+                session_id: self.session_id.into_string(),
+                action: match self.action {
+                    ActionVariant::Add(message) => Action::Add(message.into_message()),
+                    ActionVariant::AddAll(messages) => Action::AddAll(messages.into_messages()),
+                    ActionVariant::Get(limit) => Action::Get(limit.into()),
+                    ActionVariant::History(limit) => Action::History(limit.into()),
+                    ActionVariant::Clear => Action::Clear,
+                    ActionVariant::Exists => Action::Exists,
+                    ActionVariant::Count => Action::Count,
+                },
+            }
+        }
+    }
+}
+
+impl AbiList<OperationRecord> {
+    /// Takes over the operations.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    pub unsafe fn into_operations(self) -> Vec<Operation> {
+        // SAFETY: the caller promises what `into_vec` asks for.
+        let records = unsafe { self.into_vec() };
+        // SAFETY: each record is a part of the list, which is an argument that is taken
+        // over here, and the iteration reaches it once.
+        let operation = |record: OperationRecord| unsafe { record.into_operation() };
+        records.into_iter().map(operation).collect()
+    }
+}
