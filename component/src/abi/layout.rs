@@ -201,3 +201,6 @@ impl<T> From<AbiOption<T>> for Option<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
