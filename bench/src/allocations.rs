@@ -48,24 +48,31 @@ fn asked_for(bytes: usize) {
     }
 }
 
-// SAFETY: the system's allocator does all there is to do.
+// SAFETY: every call goes to the system's allocator, which keeps the promises of the trait.
+// To count allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         asked_for(layout.size());
+        // SAFETY: the caller promises the system's allocator what it promises this one.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         asked_for(layout.size());
+        // SAFETY: the caller promises the system's allocator what it promises this one.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         asked_for(size);
+        // SAFETY: the block comes from the system's allocator, as every block does here. The
+        // caller promises the rest.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the block comes from the system's allocator, as every block does here. The
+        // caller promises the rest.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -24,20 +24,23 @@ export!(Guest with_types_in self);
 
 pub use exports::edge::session_memory as contract;
 
-/// As many strings as are asked for, all of the same bytes in memory: an answer
-/// that is many times larger than the guest.
+/// Returns this many strings that share the same bytes in memory: a result that is many
+/// times larger than the guest.
 pub fn overlapping(count: usize, size: usize) -> Vec<String> {
     let text = alloc::vec![b'x'; size].leak();
     let copy = |_| {
-        // SAFETY: none. They are freed more than once, if it ever comes to that.
+        // SAFETY: that the strings share their bytes breaks the rules, which is the point.
+        // Nothing writes to the bytes, and the host is to refuse the result before the
+        // strings are freed.
         unsafe { String::from_raw_parts(text.as_mut_ptr(), size, size) }
     };
     (0..count).map(copy).collect()
 }
 
-/// A string whose bytes are outside of the guest's memory.
+/// Returns a string whose bytes are outside of the guest's memory.
 pub fn out_of_bounds() -> String {
-    // SAFETY: none.
+    // SAFETY: the string breaks the rules, which is the point. The guest never reads it, and
+    // the host is to refuse the result before the string is freed.
     unsafe {
         String::from_raw_parts(
             core::ptr::without_provenance_mut(0xffff_0000),
@@ -47,9 +50,10 @@ pub fn out_of_bounds() -> String {
     }
 }
 
-/// A string that is not UTF-8.
+/// Returns a string that is not UTF-8.
 pub fn not_utf8() -> String {
-    // SAFETY: none.
+    // SAFETY: the string breaks the rules, which is the point. The guest never reads it as
+    // text, and bytes of any kind can be freed.
     unsafe { String::from_utf8_unchecked([0xff; 4].to_vec()) }
 }
 
@@ -67,7 +71,7 @@ pub fn trap() -> ! {
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-// memcpy, memcmp and their like.
+// `memcpy`, `memcmp` and their like.
 #[link(name = "c")]
 unsafe extern "C" {}
 
@@ -76,11 +80,12 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     trap()
 }
 
-/// Where the host puts values that it hands over.
+/// Returns a place for a value that the host hands over.
 ///
 /// # Safety
 ///
-/// The canonical ABI calls it with what it got from it before, or with null.
+/// `old` is null, with a size of 0, or a block that this function has returned, with the
+/// size and the alignment that it was asked for.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cabi_realloc(
     old: *mut u8,
@@ -91,7 +96,9 @@ unsafe extern "C" fn cabi_realloc(
     if new_size == 0 {
         return core::ptr::without_provenance_mut(align);
     }
-    // SAFETY: sizes and alignment are those of the canonical ABI.
+    // SAFETY: the ABI asks for alignments that are powers of two, and for sizes that fit
+    // into 32 bits of memory with them. A block of a size other than 0 comes from the
+    // global allocator, with the old size and this alignment. The new size is not 0.
     let new = unsafe {
         if old_size == 0 {
             alloc(Layout::from_size_align_unchecked(new_size, align))
