@@ -172,7 +172,7 @@ impl Prebuilt {
                 reading: Reading::AtOnce,
                 others: 0,
             };
-            operation::start(&action, session, start)?.request(session, &mut commands);
+            action.start(session, start)?.request(session, &mut commands);
         }
         let bytes = commands.bytes().to_vec();
         let end_of = |text: &str| {
