@@ -468,8 +468,9 @@ variant!(StreamErrorVariant, "stream-error", {
 macro_rules! compare_function {
     ($wit:expr, $function:expr, ($($parameter:ty),*) -> $result:ty) => {{
         let function: &Function = $function;
-        let types = function.params.iter().map(|parameter| parameter.ty);
-        let types: Vec<Type> = types.skip(usize::from(function.name.starts_with("[method]"))).collect();
+        let client = usize::from(function.name.starts_with("[method]"));
+        let types = function.params.iter().skip(client);
+        let types: Vec<Type> = types.map(|parameter| parameter.ty).collect();
         let compare: &[fn(&Wit, Option<&Type>)] = &[$(<$parameter as Payload>::compare),*];
         assert_eq!(compare.len(), types.len(), "parameters of {}", function.name);
         for (compare, of_wit) in compare.iter().zip(&types) {
