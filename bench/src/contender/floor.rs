@@ -172,7 +172,9 @@ impl Prebuilt {
                 reading: Reading::AtOnce,
                 others: 0,
             };
-            action.start(session, start)?.request(session, &mut commands);
+            action
+                .start(session, start)?
+                .request(session, &mut commands);
         }
         let bytes = commands.bytes().to_vec();
         let end_of = |text: &str| {

@@ -124,7 +124,10 @@ pub fn run(
     let mut procedure = start_alone(action, &settings);
     let mut requests = Vec::new();
     loop {
-        let request = request(&*procedure, &settings).replace(HISTORY, "HISTORY");
+        let mut commands = Commands::default();
+        procedure.request(session(&settings), &mut commands);
+        commands.do_work();
+        let request = shown(&commands).replace(HISTORY, "HISTORY");
         let count = request.lines().count();
         let replies: String = request
             .lines()

@@ -108,6 +108,7 @@ impl Connection {
                 }
             }
             if !more_is_there {
+                commands.do_work();
                 let waited = match unsent.is_empty() {
                     true => self.socket.wait_to_read(&silence),
                     false => self.socket.wait_to_read_or_write(&silence),

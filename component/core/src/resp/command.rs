@@ -1,6 +1,8 @@
 //! Encodes commands as Redis reads them: arrays of bulk strings.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ops::Deref;
 
 /// The commands of a request.
@@ -12,6 +14,8 @@ pub struct Commands {
     elements: usize,
     /// The part of the limit for replies that previous replies take.
     reserved: u64,
+    /// Work for the time in which the server prepares its replies.
+    work: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl Commands {
@@ -74,12 +78,27 @@ impl Commands {
         self.reserved
     }
 
+    /// Leaves work for the time in which the server prepares its replies. It is not done
+    /// if there is no wait.
+    pub fn while_waiting(&mut self, work: impl FnOnce() + 'static) {
+        self.work.set(Some(Box::new(work)));
+    }
+
+    /// Does the work that is left. Whoever sends the commands calls this before waiting for
+    /// the replies.
+    pub fn do_work(&self) {
+        if let Some(work) = self.work.take() {
+            work();
+        }
+    }
+
     /// Appends the commands of another request.
     pub fn append(&mut self, other: &Commands) {
         self.bytes.extend_from_slice(&other.bytes);
         self.count += other.count;
         self.elements = self.elements.saturating_add(other.elements);
         self.reserved += other.reserved;
+        self.work.set(other.work.take());
     }
 }
 
