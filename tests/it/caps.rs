@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::common::{Server, builder, memory, peer, refusal, server};
 use session_memory_host::{
-    Action, Delivery, History, Message, NewMessage, Operation, Options, Outcome, Role,
-    SessionMemory,
+    Action, Delivery, History, Message, NewMessage, Options, Outcome, Role, SessionMemory,
 };
 use tokio::task::JoinHandle;
 
+use crate::common::proxy::frame_end;
+use crate::common::{DELIVERIES, Server, builder, memory, operation, peer, refusal, server};
+
 /// Bytes that a reply may have.
 const CAP: usize = 1 << 20;
-
-const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
 
 /// What becomes of a reply that is larger.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +87,7 @@ fn carry_replies(
     let mut buffer = vec![0; 256 * 1024];
     while let size @ 1.. = server.read(&mut buffer)? {
         bytes.extend_from_slice(&buffer[..size]);
-        while let Some(end) = frame(&bytes, 0) {
+        while let Some(end) = frame_end(&bytes) {
             let reply: Vec<u8> = bytes.drain(..end).collect();
             if reply.len() <= CAP {
                 component.write_all(&reply)?;
@@ -108,20 +107,6 @@ fn carry_replies(
         }
     }
     Ok(())
-}
-
-/// Where the frame ends that begins at an offset, if it is whole.
-fn frame(bytes: &[u8], at: usize) -> Option<usize> {
-    let line = at + bytes.get(at..)?.windows(2).position(|two| two == b"\r\n")?;
-    let end = line + 2;
-    // None is a null.
-    let number = || str::from_utf8(&bytes[at + 1..line]).ok()?.parse().ok();
-    match bytes[at] {
-        b'$' => Some(number().map_or(end, |length: usize| end + length + 2))
-            .filter(|end| *end <= bytes.len()),
-        b'*' => (0..number().unwrap_or(0)).try_fold(end, |at, _| frame(bytes, at)),
-        _ => Some(end),
-    }
 }
 
 /// A message with this number, and so many bytes.
@@ -181,13 +166,6 @@ fn is_history(history: &History, of: &[NewMessage], limit: Option<u32>, case: &s
     assert_eq!(numbers, (of.len(), 0), "{case}");
     let ttl = history.ttl_seconds.unwrap();
     assert!((3000..=3600).contains(&ttl), "{case}: {ttl}");
-}
-
-fn operation(session: &str, action: Action) -> Operation {
-    Operation {
-        session_id: session.to_owned(),
-        action,
-    }
 }
 
 #[tokio::test]

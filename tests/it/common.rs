@@ -2,15 +2,21 @@
 //! `tests/support`, and taken from there by way of this.
 
 pub mod proxy;
+pub mod rig;
+pub mod scenario;
 #[cfg(target_os = "linux")]
 pub mod sockets;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use session_memory_host::{Builder, Error, MemoryError, Options, SessionMemory};
+use session_memory_host::{
+    Action, Builder, Delivery, Error, MemoryError, Operation, Options, Provider, SessionMemory,
+};
 pub use session_memory_test_support::*;
 use socket2::{Domain, Socket, Type};
+
+use proxy::Proxy;
 
 /// A memory to be opened that knows nothing of the environment of the tests.
 pub fn builder(port: u16, options: Options) -> Builder {
@@ -32,6 +38,41 @@ pub async fn memory_with(server: &Server, options: Options) -> SessionMemory {
 /// As [`memory_with`], with default options.
 pub async fn memory(server: &Server) -> SessionMemory {
     memory_with(server, Options::default()).await
+}
+
+/// A memory that reaches the server through a proxy, which breaks nothing yet.
+pub async fn memory_through_proxy(server: &Server, options: Options) -> (Proxy, SessionMemory) {
+    let proxy = Proxy::start(server.address());
+    let memory = builder(proxy.port(), options).open().await.unwrap();
+    (proxy, memory)
+}
+
+/// A memory that the component keeps to itself.
+pub async fn in_memory(options: Options) -> SessionMemory {
+    let options = Options {
+        provider: Some(Provider::InMemory),
+        ..options
+    };
+    let builder = SessionMemory::builder().environment([]).options(options);
+    builder.open().await.unwrap()
+}
+
+/// Options with at-most-once delivery.
+pub fn at_most_once() -> Options {
+    Options {
+        delivery: Some(Delivery::AtMostOnce),
+        ..Options::default()
+    }
+}
+
+pub const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
+
+/// An operation of a pipeline.
+pub fn operation(session: &str, action: Action) -> Operation {
+    Operation {
+        session_id: session.to_owned(),
+        action,
+    }
 }
 
 /// The variant and the text of the error that a call ended with.

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::common::{elements, integer, memory, memory_with, redis, refusal, server, text};
-use session_memory_host::{Delivery, NewMessage, Options, Provider, Role, SessionMemory};
+use session_memory_host::{NewMessage, Options, Role, SessionMemory};
+
+use crate::common::{
+    at_most_once, elements, in_memory, integer, memory, memory_with, redis, refusal, server, text,
+};
 
 fn contents(messages: &[session_memory_host::Message]) -> Vec<&str> {
     messages
@@ -121,26 +124,12 @@ async fn redis_keeps_the_contract() {
 #[tokio::test]
 async fn redis_keeps_the_contract_with_at_most_once() {
     let server = server();
-    let options = Options {
-        delivery: Some(Delivery::AtMostOnce),
-        ..Options::default()
-    };
-    keeps_the_contract(&memory_with(&server, options).await, false).await;
+    keeps_the_contract(&memory_with(&server, at_most_once()).await, false).await;
 }
 
 #[tokio::test]
 async fn in_memory_keeps_the_contract() {
-    let options = Options {
-        provider: Some(Provider::InMemory),
-        ..Options::default()
-    };
-    let memory = SessionMemory::builder()
-        .environment([])
-        .options(options)
-        .open()
-        .await
-        .unwrap();
-    keeps_the_contract(&memory, true).await;
+    keeps_the_contract(&in_memory(Options::default()).await, true).await;
 }
 
 #[tokio::test]

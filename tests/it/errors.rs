@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use session_memory_host::{Options, Role};
+
 use crate::common::{
-    Value, builder, elements, ends_by_itself, expires_in, free_port, integer, is_redis_7, memory,
-    memory_with, peer, peer_answering, redis, refusal, server, server_code, server_with,
-    server_with_user,
+    Value, at_most_once, builder, elements, ends_by_itself, expires_in, free_port, integer,
+    is_redis_7, memory, memory_with, peer, peer_replying, redis, refusal, server, server_code,
+    server_with, server_with_user,
 };
-use session_memory_host::{Delivery, Options, Role};
 
 const PASSWORD: &str = "hunter2-correct";
 
@@ -34,13 +35,6 @@ fn impatient() -> Options {
     Options {
         connect_timeout: Some(milliseconds),
         operation_timeout: Some(milliseconds),
-        ..Options::default()
-    }
-}
-
-fn at_most_once() -> Options {
-    Options {
-        delivery: Some(Delivery::AtMostOnce),
         ..Options::default()
     }
 }
@@ -345,7 +339,7 @@ async fn a_server_that_never_answers_times_out() {
 
 #[tokio::test]
 async fn silence_after_the_request_leaves_the_outcome_of_a_write_unknown() {
-    let port = peer_answering(b"", false);
+    let port = peer_replying(&[b"+PONG\r\n"]);
     let open = || builder(port, impatient()).open();
 
     let memory = open().await.unwrap();
@@ -414,7 +408,13 @@ async fn a_peer_that_stops_reading_does_not_extend_the_deadline() {
 
 #[tokio::test]
 async fn a_connection_lost_after_the_request_leaves_the_outcome_of_a_write_unknown() {
-    let port = peer_answering(b"", true);
+    let port = peer(|mut connection| {
+        let mut buffer = [0; 64 * 1024];
+        let _ = connection.read(&mut buffer);
+        let _ = connection.write_all(b"+PONG\r\n");
+        // The request is read, so that closing does not reset the connection.
+        let _ = connection.read(&mut buffer);
+    });
     let open = || builder(port, impatient()).open();
     let memory = open().await.unwrap();
     let added = ends_by_itself(TRIES, async || memory.add("s", Role::User, "x", None).await);
@@ -466,7 +466,7 @@ async fn what_is_no_answer_is_a_protocol_error() {
         b"\r\n",
         b"$3\r\nabcd\r\n",
     ] {
-        let memory = builder(peer_answering(answer, false), Options::default())
+        let memory = builder(peer_replying(&[b"+PONG\r\n", answer]), Options::default())
             .open()
             .await
             .unwrap();
@@ -493,7 +493,7 @@ async fn what_is_announced_too_large_is_refused_at_once() {
         b"*4294967295\r\n",
         b"*2\r\n$1\r\nx\r\n$1000000000\r\n",
     ] {
-        let memory = builder(peer_answering(answer, false), Options::default())
+        let memory = builder(peer_replying(&[b"+PONG\r\n", answer]), Options::default())
             .open()
             .await
             .unwrap();
@@ -505,7 +505,7 @@ async fn what_is_announced_too_large_is_refused_at_once() {
 async fn an_error_reply_shows_no_arguments() {
     let answer =
         b"-ERR unknown command 'EVALSHA', with args beginning with: 'abc' '1' 'secret words' \r\n";
-    let memory = builder(peer_answering(answer, false), Options::default())
+    let memory = builder(peer_replying(&[b"+PONG\r\n", answer]), Options::default())
         .open()
         .await
         .unwrap();
@@ -517,82 +517,4 @@ async fn an_error_reply_shows_no_arguments() {
          a Redis Sentinel or a proxy); delivery at-most-once needs no scripting, and get needs none \
          either"
     );
-}
-
-#[tokio::test]
-async fn the_script_does_the_same_before_redis_7() {
-    let server = server_with_user("agent", "on nopass ~* +@all -expire");
-    let script = include_str!("../../component/core/src/operation/append.lua");
-    let script = script.replace("if redis.acl_check_cmd then", "if false then");
-    let append = |user: &[&str], key: &str, policy: &str, most: &str, elements: [&str; 2]| {
-        let mut client = server.client().unwrap();
-        if !user.is_empty() {
-            client.command(user).unwrap();
-        }
-        let words = ["EVAL", &script, "1", key, "64", "", "60", policy, most];
-        client
-            .command(&[&words[..], &elements[..]].concat())
-            .unwrap()
-    };
-    assert_eq!(
-        append(&[], "k", "sliding", "0", ["a", "b"]),
-        Value::Integer(2)
-    );
-    expires_in(&mut server.client().unwrap(), "k", 60);
-    assert_eq!(
-        append(&[], "k", "fixed", "3", ["c", "d"]),
-        Value::Integer(3)
-    );
-    assert_eq!(
-        append(&[], "k", "fixed", "3", ["c", "d"]),
-        Value::Integer(3)
-    );
-    assert_eq!(elements(&server, "k"), ["b", "c", "d"]);
-    assert_eq!(append(&[], "n", "none", "0", ["a", "b"]), Value::Integer(2));
-    assert_eq!(integer(redis(&server, &["TTL", "n"])), -1);
-
-    redis(&server, &["SET", "foreign", "x"]);
-    let answer = append(&[], "foreign", "sliding", "4", ["a", "b"]);
-    assert!(
-        matches!(&answer, Value::Error(text) if text.starts_with("WRONGTYPE")),
-        "{answer:?}"
-    );
-    assert_eq!(integer(redis(&server, &["TTL", "foreign"])), -1);
-
-    for key in ["k", "new"] {
-        let answer = append(&["AUTH", "agent", ""], key, "sliding", "0", ["x", "y"]);
-        assert!(
-            matches!(&answer, Value::Error(text)
-                if text.contains("can't run this command") || text.contains("ACL failure")),
-            "{answer:?}"
-        );
-    }
-    assert_eq!(elements(&server, "k").len(), 3);
-    assert_eq!(integer(redis(&server, &["EXISTS", "new"])), 0);
-}
-
-#[tokio::test]
-async fn the_script_does_the_same_before_redis_6_0_6() {
-    // Without LPOS, which a name that no command has stands for.
-    let server = server();
-    let script =
-        include_str!("../../component/core/src/operation/append.lua").replace("'LPOS'", "'NOLPOS'");
-    let append = |key: &str, element: &str| {
-        let words = [
-            "EVAL", &script, "1", key, "3", "", "60", "sliding", "0", element,
-        ];
-        redis(&server, &words)
-    };
-    for (element, expected) in [
-        ("a", 1),
-        ("b", 2),
-        ("b", 2),
-        ("a", 2),
-        ("c", 3),
-        ("d", 4),
-        ("a", 5),
-    ] {
-        assert_eq!(append("k", element), Value::Integer(expected), "{element}");
-    }
-    assert_eq!(elements(&server, "k"), ["a", "b", "c", "d", "a"]);
 }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Server, integer, memory_with, redis, server, took};
 use session_memory_host::{Options, Role, TtlPolicy};
+
+use crate::common::{Server, integer, memory_with, redis, server, took};
 
 fn policy(ttl_policy: TtlPolicy, session_ttl: u32) -> Options {
     Options {

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use session_memory_host::Options;
+
 use crate::common::proxy::Proxy;
 use crate::common::{builder, server};
-use session_memory_host::Options;
 
 /// The connection and the number of each exchange, when there was a pause between two
 /// operations.
@@ -15,9 +16,9 @@ async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
     let places = Arc::new(Mutex::new(Vec::new()));
     proxy.plan({
         let places = Arc::clone(&places);
-        move |place| {
+        move |id| {
             let mut places = places.lock().unwrap();
-            places.push((place.connection, place.exchange));
+            places.push((id.connection, id.exchange));
             None
         }
     });

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::common::{builder, ends_by_itself, memory, memory_with, redis, refusal, server, signal};
 use session_memory_host::{Message, NetworkPolicy, Options, Provider, Role, SessionMemory};
 use tokio::time::timeout;
+
+use crate::common::{builder, ends_by_itself, memory, memory_with, redis, refusal, server, signal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_write_to_one_session_at_once() {

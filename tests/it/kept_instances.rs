@@ -7,14 +7,15 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::sockets::{Socket, connected_to};
-use crate::common::{Server, integer, peer, redis, server, wait_until};
 use session_memory_host::COMPONENT;
 use socket2::SockRef;
 use tokio::time::timeout;
 use wasmtime::component::{Component, Linker, ResourceAny, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::common::sockets::{Socket, connected_to};
+use crate::common::{Server, integer, peer, redis, server, wait_until};
 
 #[allow(missing_docs, reason = "wit/ documents the contract")]
 mod bindings {

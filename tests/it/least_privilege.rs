@@ -1,8 +1,9 @@
 //! A user with the permissions that README names, and no others: without LINDEX, which
 //! may be left out.
 
-use crate::common::{Server, builder, expires_in, integer, is_redis_7, redis, server};
 use session_memory_host::{Delivery, NewMessage, Options, Role, TtlPolicy};
+
+use crate::common::{Server, builder, expires_in, integer, is_redis_7, redis, server};
 
 const EXACTLY_ONCE: [&str; 11] = [
     "ping", "select", "evalsha", "eval", "lpos", "rpush", "ltrim", "expire", "ttl", "llen",

@@ -1,7 +1,8 @@
 //! Large messages, large histories, and what is too large.
 
-use crate::common::{builder, elements, memory, memory_with, redis, refusal, server};
-use session_memory_host::{NewMessage, Options, Provider, Role, SessionMemory};
+use session_memory_host::{NewMessage, Options, Role};
+
+use crate::common::{builder, elements, in_memory, memory, memory_with, redis, refusal, server};
 
 const MIB: usize = 1 << 20;
 
@@ -150,18 +151,12 @@ async fn a_history_of_a_hundred_mebibytes_is_read() {
 #[tokio::test]
 async fn in_memory_keeps_the_limits() {
     let options = Options {
-        provider: Some(Provider::InMemory),
         max_messages: Some(2),
         max_message_bytes: Some(2000),
         max_reply_bytes: Some(1024),
         ..Options::default()
     };
-    let memory = SessionMemory::builder()
-        .environment([])
-        .options(options)
-        .open()
-        .await
-        .unwrap();
+    let memory = in_memory(options).await;
     for n in 0..3 {
         memory
             .add("s", Role::User, &n.to_string(), None)

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
-use crate::common::{RedisClient, Server, builder, calls, contents, elements, redis, server};
 use session_memory_host::{Options, Role, SessionMemory};
+
+use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::{
+    RedisClient, Server, calls, contents, elements, memory_through_proxy, redis, server,
+};
 
 /// A memory whose way to the server can be broken, and a look at what is there.
 struct Bench {
@@ -17,11 +20,10 @@ struct Bench {
 
 impl Bench {
     async fn new(server: &Server) -> Bench {
-        let proxy = Proxy::start(server.address());
-        let memory = builder(proxy.port(), Options::default()).open().await;
+        let (proxy, memory) = memory_through_proxy(server, Options::default()).await;
         Bench {
             proxy,
-            memory: memory.unwrap(),
+            memory,
             redis: server.client().unwrap(),
         }
     }

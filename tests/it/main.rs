@@ -17,6 +17,7 @@ mod least_privilege;
 mod limits;
 mod look_back;
 mod model;
+mod older_servers;
 mod pages;
 mod pipeline;
 mod proxies;

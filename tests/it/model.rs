@@ -5,10 +5,11 @@ use std::env;
 use std::slice;
 use std::time::Duration;
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
-use crate::common::{builder, contents_with_ttl, server};
 use fastrand::Rng;
 use session_memory_host::{Delivery, Error, NewMessage, Options, Role, SessionMemory};
+
+use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::{builder, contents_with_ttl, server};
 
 /// Set to a seed, it repeats a run.
 const SEED: &str = "MODEL_SEED";

@@ -4,9 +4,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::common::proxy::{Action as Break, Direction, Fault, Proxy};
-use crate::common::{Value, builder, calls, memory, memory_with, refusal, server};
-use session_memory_host::{Action, Message, NewMessage, Operation, Options, Outcome, Role};
+use session_memory_host::{Action, Message, NewMessage, Options, Outcome, Role};
+
+use crate::common::proxy::{Action as Break, Direction, Fault};
+use crate::common::{
+    Value, calls, memory, memory_through_proxy, memory_with, operation, refusal, server,
+};
 
 /// More than others take to write, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,14 +78,10 @@ async fn in_a_pipeline_it_is_read_where_its_turn_is() {
     let server = server();
     let memory = memory(&server).await;
     memory.add_all("s", &numbered(0..1000)).await.unwrap();
-    let operation = |action| Operation {
-        session_id: "s".to_owned(),
-        action,
-    };
     let operations = [
-        operation(Action::Get(None)),
-        operation(Action::Add(new(1000))),
-        operation(Action::Get(None)),
+        operation("s", Action::Get(None)),
+        operation("s", Action::Add(new(1000))),
+        operation("s", Action::Get(None)),
     ];
     let results = memory.pipeline(&operations).await.unwrap();
     let [
@@ -204,9 +203,7 @@ async fn all_pages_together_are_limited() {
 #[tokio::test]
 async fn a_page_that_is_lost_is_asked_for_again() {
     let server = server();
-    let proxy = Proxy::start(server.address());
-    let memory = builder(proxy.port(), Options::default()).open().await;
-    let memory = memory.unwrap();
+    let (proxy, memory) = memory_through_proxy(&server, Options::default()).await;
     for chunk in 0..3 {
         let messages = numbered(1000 * chunk..1000 * (chunk + 1));
         memory.add_all("s", &messages).await.unwrap();
@@ -221,9 +218,9 @@ async fn a_page_that_is_lost_is_asked_for_again() {
     .enumerate()
     {
         let mut pages = 0;
-        proxy.plan(move |place| {
-            let is_it = place.exchange > 0 && pages == page;
-            pages += usize::from(place.exchange > 0);
+        proxy.plan(move |id| {
+            let is_it = id.exchange > 0 && pages == page;
+            pages += usize::from(id.exchange > 0);
             is_it.then_some(Fault {
                 direction,
                 offset,

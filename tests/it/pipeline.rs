@@ -5,23 +5,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use session_memory_host::{
+    Action, Connect, Error, MemoryError, Message, NewMessage, Operation, Options, Outcome, Role,
+    SessionMemory,
+};
+
 use crate::common::proxy::Proxy;
 use crate::common::{
-    builder, contents, integer, memory, memory_with, peer, redis, server, server_with_user,
+    DELIVERIES, builder, contents, integer, memory, memory_through_proxy, memory_with, operation,
+    peer, redis, server, server_with_user,
 };
-use session_memory_host::{
-    Action, Connect, Delivery, Error, MemoryError, Message, NewMessage, Operation, Options,
-    Outcome, Role, SessionMemory,
-};
-
-const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
-
-fn operation(session: &str, action: Action) -> Operation {
-    Operation {
-        session_id: session.to_owned(),
-        action,
-    }
-}
 
 fn new(content: impl Into<String>) -> NewMessage {
     NewMessage {
@@ -115,12 +108,11 @@ async fn each_operation_has_its_result_and_they_are_executed_in_order() {
 async fn a_turn_is_one_round_trip() {
     for delivery in DELIVERIES {
         let server = server();
-        let proxy = Proxy::start(server.address());
         let options = Options {
             delivery: Some(delivery),
             ..Options::default()
         };
-        let memory = builder(proxy.port(), options).open().await.unwrap();
+        let (proxy, memory) = memory_through_proxy(&server, options).await;
         memory.add("known", Role::User, "x", None).await.unwrap();
         let turn = [add("s", "one"), operation("s", Action::Get(Some(10)))];
         let before = proxy.exchanges();
@@ -156,11 +148,7 @@ async fn many_appends_to_one_session_are_there_once_when_they_are_sent_twice() {
     use crate::common::proxy::{Action as Break, Direction, Fault};
 
     let server = server();
-    let proxy = Proxy::start(server.address());
-    let memory = builder(proxy.port(), Options::default())
-        .open()
-        .await
-        .unwrap();
+    let (proxy, memory) = memory_through_proxy(&server, Options::default()).await;
     memory.add("known", Role::User, "x", None).await.unwrap();
     let expected: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     let appends: Vec<_> = expected.iter().map(|n| add("s", n)).collect();
@@ -315,12 +303,11 @@ async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
 #[tokio::test]
 async fn the_first_operation_travels_with_the_handshake() {
     let server = server();
-    let proxy = Proxy::start(server.address());
     let options = Options {
         connect: Some(Connect::WithFirstOperation),
         ..Options::default()
     };
-    let memory = builder(proxy.port(), options.clone()).open().await.unwrap();
+    let (proxy, memory) = memory_through_proxy(&server, options.clone()).await;
     assert_eq!(proxy.exchanges(), 0);
     assert!(!memory.exists("s").await.unwrap());
     assert_eq!(proxy.exchanges(), 1);

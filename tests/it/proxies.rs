@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use crate::common::proxy::{Action, Direction, Fault, beginnings};
-use crate::common::{refusal, server};
 use session_memory_host::Delivery;
 
-use crate::faults::{Bench, DELIVERIES, Figures, OPERATIONS, Operation};
+use crate::common::proxy::{Action, Direction, Fault, beginnings};
+use crate::common::rig::{Figures, Rig};
+use crate::common::scenario::{SCENARIOS, Scenario};
+use crate::common::{DELIVERIES, refusal, server};
 
 /// As seen of twemproxy and Envoy, and of nobody that is known.
 const ANSWERS: [&str; 3] = [
@@ -21,33 +22,31 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
     let server = server();
     for delivery in DELIVERIES {
         let mut figures = Figures::default();
-        let mut bench = Bench::new(&server, delivery, Duration::from_secs(5)).await;
-        for operation in OPERATIONS {
-            let session = bench.session(operation);
-            assert!(operation.run(&bench.memory, &session).await.unwrap());
-            let beginnings = beginnings(&bench.proxy.last().reply);
+        let mut rig = Rig::new(&server, delivery, Duration::from_secs(5)).await;
+        for scenario in SCENARIOS {
+            let beginnings = beginnings(&rig.undisturbed(scenario).await.reply);
             for offset in beginnings.iter().copied() {
                 for answer in ANSWERS {
-                    let case = format!("{operation:?} {delivery:?} {answer} at {offset}");
-                    let session = bench.session(operation);
-                    bench.proxy.break_next(Fault {
+                    let case = format!("{scenario:?} {delivery:?} {answer} at {offset}");
+                    let session = rig.session(scenario);
+                    rig.proxy.break_next(Fault {
                         direction: Direction::Reply,
                         offset,
                         action: Action::Answer(answer),
                     });
-                    let carried_out = bench.proxy.carried_out();
-                    let result = operation.run(&bench.memory, &session).await;
-                    assert_eq!(bench.proxy.carried_out(), carried_out + 1, "{case}");
-                    bench.proxy.break_nothing();
+                    let carried_out = rig.proxy.carried_out();
+                    let result = scenario.run(&rig.memory, &session).await;
+                    assert_eq!(rig.proxy.carried_out(), carried_out + 1, "{case}");
+                    rig.proxy.break_nothing();
                     figures.faults += 1;
-                    let stored = bench.stored(&session);
-                    assert!(!figures.counts(&stored), "{case}: {stored:?}");
-                    assert_eq!(stored, operation.after(), "{case}");
+                    let stored = rig.stored(&session);
+                    assert!(!figures.count_duplicates(&stored), "{case}: {stored:?}");
+                    assert_eq!(stored, scenario.after(), "{case}");
                     // A write that is never sent twice has been executed, and nobody knows. The
                     // last reply of a turn is that of its read.
-                    let is_write = match operation {
-                        Operation::Turn => Some(&offset) != beginnings.last(),
-                        _ => operation.writes(),
+                    let is_write = match scenario {
+                        Scenario::Turn => Some(&offset) != beginnings.last(),
+                        _ => scenario.writes(),
                     };
                     if is_write && delivery == Delivery::AtMostOnce {
                         assert_eq!(refusal(result).0, "outcome-unknown", "{case}");
@@ -67,33 +66,32 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
 async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
     let server = server();
     for delivery in DELIVERIES {
-        let mut bench = Bench::new(&server, delivery, Duration::from_secs(5)).await;
+        let mut rig = Rig::new(&server, delivery, Duration::from_secs(5)).await;
         // The two of a turn are here by themselves.
-        let operations = OPERATIONS.into_iter().filter(|o| *o != Operation::Turn);
-        for operation in operations {
-            let session = bench.session(operation);
-            assert!(operation.run(&bench.memory, &session).await.unwrap());
-            let last = *beginnings(&bench.proxy.last().reply).last().unwrap();
-            let case = format!("{operation:?} {delivery:?}");
-            let session = bench.session(operation);
-            bench.proxy.plan(move |place| {
-                (place.exchange > 0).then_some(Fault {
+        let scenarios = SCENARIOS.into_iter().filter(|s| *s != Scenario::Turn);
+        for scenario in scenarios {
+            let whole = rig.undisturbed(scenario).await;
+            let last = *beginnings(&whole.reply).last().unwrap();
+            let case = format!("{scenario:?} {delivery:?}");
+            let session = rig.session(scenario);
+            rig.proxy.plan(move |id| {
+                (id.exchange > 0).then_some(Fault {
                     direction: Direction::Reply,
                     offset: last,
                     action: Action::Answer("ERR Connection timed out"),
                 })
             });
-            let carried_out = bench.proxy.carried_out();
-            let (variant, text) = refusal(operation.run(&bench.memory, &session).await);
-            let tries = bench.proxy.carried_out() - carried_out;
-            bench.proxy.break_nothing();
-            let stored = bench.stored(&session);
-            assert_eq!(stored, operation.after(), "{case}");
+            let carried_out = rig.proxy.carried_out();
+            let (variant, text) = refusal(scenario.run(&rig.memory, &session).await);
+            let tries = rig.proxy.carried_out() - carried_out;
+            rig.proxy.break_nothing();
+            let stored = rig.stored(&session);
+            assert_eq!(stored, scenario.after(), "{case}");
             assert!(
                 text.contains("a proxy before the server may have sent it"),
                 "{case}: {text}"
             );
-            let expected = match (operation.writes(), delivery) {
+            let expected = match (scenario.writes(), delivery) {
                 (true, Delivery::ExactlyOnce) => ("outcome-unknown", 4),
                 (true, Delivery::AtMostOnce) => ("outcome-unknown", 1),
                 (false, _) => ("server", 4),

@@ -3,8 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-use crate::common::{GUEST, Server, builder, contents, free_port, redis, refusal, server};
 use session_memory_host::{Builder, Options, Role, SessionMemory};
+
+use crate::common::{GUEST, Server, builder, contents, free_port, redis, refusal, server};
 
 const NAME: &str = "redis.internal";
 const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::{GUEST, free_port, refusal, took};
 use session_memory_host::{
     Builder, Error, GRACE, Message, NetworkPolicy, NewMessage, Options, Role, SessionMemory,
 };
@@ -15,6 +14,8 @@ use tokio::time::timeout;
 use wasm_encoder::{
     Component, ComponentImportSection, ComponentTypeRef, ComponentTypeSection, InstanceType,
 };
+
+use crate::common::{GUEST, free_port, refusal, took};
 
 /// When an impatient memory stops the guest: soon, so that the tests are short.
 const LIMIT: Duration = Duration::from_millis(500);

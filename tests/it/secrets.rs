@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 
-use crate::common::{builder, peer, redis, server};
 use session_memory_host::{Delivery, Error, Message, NewMessage, Options, Role, SessionMemory};
+
+use crate::common::{builder, peer, redis, server};
 
 const PASSWORD: &str = "hunter2-correct";
 const WORDS: &str = "my PIN is sesame";

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::proxy::Proxy;
-use crate::common::{
-    Server, Value, builder, contents, ends_by_itself, integer, is_redis_7, memory_with, redis,
-    refusal, server, server_code, server_with, signal, took, wait_until,
-};
 use session_memory_host::{Delivery, Options, Role, SessionMemory};
 
-const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];
+use crate::common::{
+    DELIVERIES, Server, Value, builder, contents, contents_with_ttl, ends_by_itself, is_redis_7,
+    memory_through_proxy, memory_with, redis, refusal, server, server_code, server_with, signal,
+    took, wait_until,
+};
+
 /// A primary that does not wait for more replicas before it serves the first.
 const SOON: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -36,15 +36,7 @@ fn impatient(delivery: Delivery) -> Options {
 
 /// What lies in the session `s`; it must have a time to live.
 fn stored(server: &Server) -> Vec<String> {
-    let contents = contents(&mut server.client().unwrap(), "session:s");
-    let ttl = integer(redis(server, &["TTL", "session:s"]));
-    let expected = if contents.is_empty() {
-        -2..=-2
-    } else {
-        1..=3600
-    };
-    assert!(expected.contains(&ttl), "{contents:?} with the TTL {ttl}");
-    contents
+    contents_with_ttl(&mut server.client().unwrap(), "s", "after a fault")
 }
 
 /// Adds numbers from 0 until it is told that it is over. Returns those acknowledged,
@@ -163,11 +155,7 @@ async fn a_server_that_is_paused_for_less_than_the_deadline_is_waited_for() {
 async fn a_failover_is_followed() {
     for delivery in DELIVERIES {
         let (old, new) = (server_with(&SOON), server_with(&SOON));
-        let proxy = Proxy::start(old.address());
-        let memory = builder(proxy.port(), options(delivery, 5000))
-            .open()
-            .await
-            .unwrap();
+        let (proxy, memory) = memory_through_proxy(&old, options(delivery, 5000)).await;
         replicate(&new, &old);
         memory.add("s", Role::User, "before", None).await.unwrap();
         wait_until(|| contents(&mut new.client().unwrap(), "session:s").len() == 1);
@@ -335,11 +323,7 @@ async fn a_server_that_loads_is_waited_for() {
 async fn a_server_that_refuses_clients_is_asked_again() {
     for delivery in DELIVERIES {
         let server = server_with(&["--maxclients", "4"]);
-        let proxy = Proxy::start(server.address());
-        let memory = builder(proxy.port(), options(delivery, 5000))
-            .open()
-            .await
-            .unwrap();
+        let (proxy, memory) = memory_through_proxy(&server, options(delivery, 5000)).await;
         let impatient = builder(proxy.port(), impatient(delivery))
             .open()
             .await

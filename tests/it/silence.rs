@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
-use crate::common::{BlackHole, Server, builder, peer, refusal, server};
 use session_memory_host::{Delivery, Error, Options, Role};
 
-use crate::faults::{Bench, DELIVERIES, Figures, OPERATIONS, Operation};
+use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::rig::{Figures, Rig};
+use crate::common::scenario::{SCENARIOS, Scenario};
+use crate::common::{BlackHole, DELIVERIES, Server, builder, peer, refusal, server};
 
 /// A name that the host knows the addresses of.
 const NAME: &str = "redis.internal";
@@ -23,37 +24,29 @@ const AT_ONCE: usize = 100;
 
 /// Where something becomes silent.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    operation: Operation,
+struct Silence {
+    scenario: Scenario,
     delivery: Delivery,
     fault: Fault,
 }
 
-impl Place {
-    /// Whether the operation may be sent again after silence.
-    fn is_survived(&self) -> bool {
-        match self.operation {
-            Operation::Clear => false,
-            operation => !operation.appends() || self.delivery == Delivery::ExactlyOnce,
-        }
+impl Silence {
+    /// Whether the scenario may be sent again after silence.
+    fn is_repeatable(&self) -> bool {
+        self.scenario.is_repeatable(self.delivery)
     }
 }
 
 /// All bytes of all operations, or every so many of them.
-async fn places(server: &Server, step: usize) -> Vec<Place> {
-    let mut places = Vec::new();
+async fn silences(server: &Server, step: usize) -> Vec<Silence> {
+    let mut silences = Vec::new();
     for delivery in DELIVERIES {
-        let mut bench = Bench::new(server, delivery, Duration::from_secs(5)).await;
-        for operation in OPERATIONS {
-            let session = bench.session(operation);
-            assert!(operation.run(&bench.memory, &session).await.unwrap());
-            let whole = bench.proxy.last();
-            for (direction, length) in [
-                (Direction::Request, whole.request.len()),
-                (Direction::Reply, whole.reply.len()),
-            ] {
-                places.extend((0..length).step_by(step).map(|offset| Place {
-                    operation,
+        let mut rig = Rig::new(server, delivery, Duration::from_secs(5)).await;
+        for scenario in SCENARIOS {
+            let whole = rig.undisturbed(scenario).await;
+            for (direction, length) in whole.lengths() {
+                silences.extend((0..length).step_by(step).map(|offset| Silence {
+                    scenario,
                     delivery,
                     fault: Fault {
                         direction,
@@ -64,12 +57,12 @@ async fn places(server: &Server, step: usize) -> Vec<Place> {
             }
         }
     }
-    places
+    silences
 }
 
-/// Runs each place's operation on a connection that becomes silent there, many at a time.
-async fn run(places: Vec<Place>, server: &Server, options: Options, moves: bool) -> Figures {
-    let places = Arc::new(Mutex::new(VecDeque::from(places)));
+/// Runs each scenario on a connection that becomes silent at its byte, many at a time.
+async fn run(silences: Vec<Silence>, server: &Server, options: Options, moves: bool) -> Figures {
+    let silences = Arc::new(Mutex::new(VecDeque::from(silences)));
     let mut runs = Vec::new();
     for number in 0..AT_ONCE {
         let delivery = DELIVERIES[number % 2];
@@ -78,19 +71,21 @@ async fn run(places: Vec<Place>, server: &Server, options: Options, moves: bool)
             ..options.clone()
         };
         let mut network = Network::new(server, options.clone(), moves).await;
-        let places = Arc::clone(&places);
+        let silences = Arc::clone(&silences);
         runs.push(tokio::spawn(async move {
             let mut figures = Figures::default();
             loop {
-                let place = {
-                    let mut places = places.lock().unwrap();
-                    let next = places.iter().position(|place| place.delivery == delivery);
-                    match next.and_then(|next| places.remove(next)) {
-                        Some(place) => place,
+                let silence = {
+                    let mut silences = silences.lock().unwrap();
+                    let next = silences
+                        .iter()
+                        .position(|silence| silence.delivery == delivery);
+                    match next.and_then(|next| silences.remove(next)) {
+                        Some(silence) => silence,
                         None => return figures,
                     }
                 };
-                network.become_silent(place, &options, &mut figures).await;
+                network.become_silent(silence, &options, &mut figures).await;
             }
         }));
     }
@@ -103,7 +98,7 @@ async fn run(places: Vec<Place>, server: &Server, options: Options, moves: bool)
 
 /// A memory and its way to the server.
 struct Network {
-    bench: Bench,
+    rig: Rig,
     /// Where the name of the server leads when the other way is dead; none if that only
     /// forgets a connection.
     other: Option<Proxy>,
@@ -113,7 +108,7 @@ impl Network {
     async fn new(server: &Server, options: Options, moves: bool) -> Network {
         if !moves {
             return Network {
-                bench: Bench::with(server, options).await,
+                rig: Rig::with(server, options).await,
                 other: None,
             };
         }
@@ -127,66 +122,60 @@ impl Network {
         let memory = builder(proxy.port(), options).resolve(NAME, [FIRST]);
         let memory = memory.open().await.unwrap();
         Network {
-            bench: Bench::of(server, proxy, memory).await,
+            rig: Rig::of(server, proxy, memory).await,
             other: Some(other),
         }
     }
 
-    async fn become_silent(&mut self, place: Place, options: &Options, figures: &mut Figures) {
-        let Place {
-            operation,
+    async fn become_silent(&mut self, silence: Silence, options: &Options, figures: &mut Figures) {
+        let Silence {
+            scenario,
             delivery,
             fault,
-        } = place;
-        let bench = &mut self.bench;
-        let case = format!("{operation:?} {delivery:?} {fault:?}");
-        let session = bench.session(operation);
+        } = silence;
+        let rig = &mut self.rig;
+        let case = format!("{scenario:?} {delivery:?} {fault:?}");
+        let session = rig.session(scenario);
         if let Some(other) = &self.other {
             // Back to the first one.
-            bench.memory.resolve(NAME, [FIRST]);
+            rig.memory.resolve(NAME, [FIRST]);
             other.close_all();
             while other.connections() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            bench.memory.count("known").await.unwrap();
+            rig.memory.count("known").await.unwrap();
             let mut dies = None;
-            bench.proxy.plan(move |place| {
+            rig.proxy.plan(move |id| {
                 let dead = Fault {
                     offset: 0,
                     direction: Direction::Request,
                     ..fault
                 };
-                Some(*dies.get_or_insert(if place.exchange > 0 { fault } else { dead }))
+                Some(*dies.get_or_insert(if id.exchange > 0 { fault } else { dead }))
             });
-            bench.memory.resolve(NAME, [OTHER]);
+            rig.memory.resolve(NAME, [OTHER]);
         } else {
-            bench.proxy.break_next(fault);
+            rig.proxy.break_next(fault);
         }
         let begin = Instant::now();
-        let result = operation.run(&bench.memory, &session).await;
+        let result = scenario.run(&rig.memory, &session).await;
         let taken = begin.elapsed();
-        bench.proxy.break_nothing();
-        figures.faults += 1;
-        let stored = bench.stored(&session);
-        let applied = stored == operation.after();
-        assert!(
-            applied || stored == operation.before() || figures.counts(&stored),
-            "{case}: {stored:?}"
-        );
-        check(place, result, taken, applied, options, figures);
+        rig.proxy.break_nothing();
+        let (_, applied) = rig.stored_after_fault(scenario, &session, &case, figures);
+        check(silence, result, taken, applied, options, figures);
     }
 }
 
-/// Checks what became of an operation that met with silence.
+/// Checks what became of an scenario that met with silence.
 fn check(
-    place: Place,
+    silence: Silence,
     result: Result<bool, Error>,
     taken: Duration,
     applied: bool,
     options: &Options,
     figures: &mut Figures,
 ) {
-    let case = format!("{place:?}");
+    let case = format!("{silence:?}");
     match result {
         Ok(right) => {
             assert!(right, "{case}: a wrong answer");
@@ -194,7 +183,7 @@ fn check(
             figures.lost += usize::from(!applied);
             assert!(taken < SURVIVED, "{case}: {taken:?}");
         }
-        Err(error) if place.is_survived() => panic!("{case}: {error}"),
+        Err(error) if silence.is_repeatable() => panic!("{case}: {error}"),
         Err(error) => {
             let deadline = options.operation_timeout.unwrap_or(5000);
             assert!(
@@ -207,7 +196,7 @@ fn check(
                     figures.refused += 1;
                     // Of a turn it may be the error of its read.
                     assert!(
-                        !applied || place.operation == Operation::Turn,
+                        !applied || silence.scenario == Scenario::Turn,
                         "{case}: {error}, and yet it was"
                     );
                 }
@@ -217,15 +206,16 @@ fn check(
     }
 }
 
-/// An operation that may be sent again ends well before this, at the default deadline of
+/// An scenario that may be sent again ends well before this, at the default deadline of
 /// five seconds.
 const SURVIVED: Duration = Duration::from_millis(2500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn silence_at_every_byte_is_survived() {
+async fn silence_at_every_byte_is_repeatable() {
     let server = server();
-    let places = places(&server, 1).await;
-    let (survived, others): (Vec<_>, Vec<_>) = places.into_iter().partition(Place::is_survived);
+    let silences = silences(&server, 1).await;
+    let (survived, others): (Vec<_>, Vec<_>) =
+        silences.into_iter().partition(Silence::is_repeatable);
     let options = Options {
         response_timeout: Some(100),
         ..Options::default()
@@ -246,12 +236,12 @@ async fn silence_at_every_byte_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn silence_at_the_default_response_timeout_is_survived() {
+async fn silence_at_the_default_response_timeout_is_repeatable() {
     let server = server();
-    let mut places = places(&server, 16).await;
-    places.retain(Place::is_survived);
-    let expected = places.len();
-    let figures = run(places, &server, Options::default(), false).await;
+    let mut silences = silences(&server, 16).await;
+    silences.retain(Silence::is_repeatable);
+    let expected = silences.len();
+    let figures = run(silences, &server, Options::default(), false).await;
     figures.report("silence at every sixteenth byte, at the defaults");
     assert_eq!(figures.acknowledged, expected);
 }
@@ -259,10 +249,10 @@ async fn silence_at_the_default_response_timeout_is_survived() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_name_that_moved_is_followed() {
     let server = server();
-    let mut places = places(&server, 16).await;
-    places.retain(Place::is_survived);
-    let expected = places.len();
-    let figures = run(places, &server, Options::default(), true).await;
+    let mut silences = silences(&server, 16).await;
+    silences.retain(Silence::is_repeatable);
+    let expected = silences.len();
+    let figures = run(silences, &server, Options::default(), true).await;
     figures.report("a name that moved, at every sixteenth byte");
     assert_eq!(figures.acknowledged, expected);
 }
@@ -280,7 +270,7 @@ async fn an_address_that_swallows_everything_costs_a_quarter_of_a_second_once() 
     let memory = builder(server.port(), options).resolve(NAME, [OTHER, FIRST]);
     let memory = memory.open().await.unwrap();
     let first = begin.elapsed();
-    // Each operation connects anew.
+    // Each scenario connects anew.
     let begin = Instant::now();
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -326,21 +316,21 @@ async fn an_address_at_which_the_server_is_silent_is_tried_last() {
 #[tokio::test]
 async fn a_server_that_is_silent_on_every_connection_costs_the_deadline_and_four_connections() {
     let server = server();
-    for (operation, expected) in [
-        (Operation::Add, "outcome-unknown"),
-        (Operation::Get, "timeout"),
+    for (scenario, expected) in [
+        (Scenario::Add, "outcome-unknown"),
+        (Scenario::Get, "timeout"),
     ] {
         let options = Options {
             response_timeout: Some(100),
             operation_timeout: Some(1500),
             ..Options::default()
         };
-        let mut bench = Bench::with(&server, options).await;
-        let session = bench.session(operation);
+        let mut rig = Rig::with(&server, options).await;
+        let session = rig.session(scenario);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::clone(&seen);
-        bench.proxy.plan(move |place| {
-            connections.lock().unwrap().push(place.connection);
+        rig.proxy.plan(move |id| {
+            connections.lock().unwrap().push(id.connection);
             Some(Fault {
                 direction: Direction::Reply,
                 offset: 0,
@@ -348,7 +338,7 @@ async fn a_server_that_is_silent_on_every_connection_costs_the_deadline_and_four
             })
         });
         let begin = Instant::now();
-        let (variant, text) = refusal(operation.run(&bench.memory, &session).await);
+        let (variant, text) = refusal(scenario.run(&rig.memory, &session).await);
         let taken = begin.elapsed();
         assert!(taken >= Duration::from_millis(1400), "{taken:?}");
         assert!(taken < Duration::from_secs(4), "{taken:?}");
@@ -364,20 +354,20 @@ async fn a_reply_that_trickles_is_no_silence() {
         response_timeout: Some(300),
         ..Options::default()
     };
-    let mut bench = Bench::with(&server, options).await;
-    let session = bench.session(Operation::Get);
-    let exchanges = bench.proxy.exchanges();
-    bench.proxy.break_next(Fault {
+    let mut rig = Rig::with(&server, options).await;
+    let session = rig.session(Scenario::Get);
+    let exchanges = rig.proxy.exchanges();
+    rig.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
         action: Action::Trickle(Duration::from_millis(10)),
     });
     let begin = Instant::now();
-    let result = Operation::Get.run(&bench.memory, &session).await;
+    let result = Scenario::Get.run(&rig.memory, &session).await;
     assert!(result.unwrap());
     let taken = begin.elapsed();
     assert!(taken > Duration::from_millis(600), "{taken:?}");
-    assert_eq!(bench.proxy.exchanges(), exchanges + 1, "it was tried again");
+    assert_eq!(rig.proxy.exchanges(), exchanges + 1, "it was tried again");
 }
 
 #[tokio::test]
@@ -428,26 +418,25 @@ async fn a_clear_is_not_sent_again_after_silence() {
         operation_timeout: Some(600),
         ..Options::default()
     };
-    let mut bench = Bench::with(&server, options).await;
-    let session = bench.session(Operation::Clear);
-    let exchanges = bench.proxy.exchanges();
-    bench.proxy.break_next(Fault {
+    let mut rig = Rig::with(&server, options).await;
+    let session = rig.session(Scenario::Clear);
+    let exchanges = rig.proxy.exchanges();
+    rig.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
         action: Action::Swallow,
     });
-    let (variant, text) = refusal(bench.memory.clear(&session).await);
+    let (variant, text) = refusal(rig.memory.clear(&session).await);
     assert_eq!(variant, "outcome-unknown");
     assert_eq!(
         text,
         format!("clear \"{session}\": no answer within 600 ms after the request was sent")
     );
-    assert_eq!(bench.proxy.exchanges(), exchanges + 1);
-    bench.proxy.break_nothing();
-    bench
-        .memory
+    assert_eq!(rig.proxy.exchanges(), exchanges + 1);
+    rig.proxy.break_nothing();
+    rig.memory
         .add(&session, Role::User, "next", None)
         .await
         .unwrap();
-    assert_eq!(bench.stored(&session), ["next"]);
+    assert_eq!(rig.stored(&session), ["next"]);
 }

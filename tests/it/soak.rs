@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
-use crate::common::{Value, builder, contents, server};
 use fastrand::Rng;
 use session_memory_host::{Delivery, Message, NewMessage, Options, Role, SessionMemory};
+
+use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::{Value, builder, contents, server};
 
 /// For how many seconds; five if it is not set.
 const SECONDS: &str = "SOAK_SECONDS";

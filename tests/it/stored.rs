@@ -1,16 +1,13 @@
 //! What lies in Redis, and what another writer may leave there.
 
-use crate::common::{elements, memory, memory_with, redis, server};
-use session_memory_host::{Delivery, Options, Role};
+use session_memory_host::{Options, Role};
+
+use crate::common::{at_most_once, elements, memory, memory_with, redis, server};
 
 #[tokio::test]
 async fn an_element_is_what_python_writes() {
     let server = server();
-    let options = Options {
-        delivery: Some(Delivery::AtMostOnce),
-        ..Options::default()
-    };
-    let memory = memory_with(&server, options).await;
+    let memory = memory_with(&server, at_most_once()).await;
     let metadata = r#"{"z": {"n": 12345678901234567890123}, "a": 1.50}"#;
     let content = "Zoë \"q\" 😀\n";
     memory.add("s", Role::User, content, None).await.unwrap();

@@ -62,9 +62,9 @@ pub struct Fault {
     pub action: Action,
 }
 
-/// What an exchange is told apart by.
+/// Identifies an exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct ExchangeId {
     /// The number of the connection, from 0.
     pub connection: usize,
     /// The number of the exchange on it, from 0, which is the handshake.
@@ -99,7 +99,7 @@ struct Shared {
     ended: AtomicBool,
 }
 
-type Plan = Box<dyn FnMut(Place) -> Option<Fault> + Send>;
+type Plan = Box<dyn FnMut(ExchangeId) -> Option<Fault> + Send>;
 
 impl Proxy {
     /// Starts a proxy for a server, which breaks nothing yet.
@@ -142,14 +142,14 @@ impl Proxy {
     }
 
     /// Asks `plan` at the beginning of every exchange what is to go wrong in it.
-    pub fn plan(&self, plan: impl FnMut(Place) -> Option<Fault> + Send + 'static) {
+    pub fn plan(&self, plan: impl FnMut(ExchangeId) -> Option<Fault> + Send + 'static) {
         *lock(&self.shared.plan) = Box::new(plan);
     }
 
     /// Breaks the next exchange that is no handshake, and nothing after.
     pub fn break_next(&self, fault: Fault) {
         let mut fault = Some(fault);
-        self.plan(move |place| fault.take_if(|_| place.exchange > 0));
+        self.plan(move |id| fault.take_if(|_| id.exchange > 0));
     }
 
     /// Breaks nothing any more.
@@ -239,6 +239,11 @@ pub fn beginnings(replies: &[u8]) -> Vec<usize> {
         at = end;
     }
     beginnings
+}
+
+/// The end of the first frame, if all of it is there.
+pub fn frame_end(bytes: &[u8]) -> Option<usize> {
+    frame(bytes, 0, &mut Vec::new())
 }
 
 fn accept(listener: &TcpListener, shared: &Shared) {
@@ -421,14 +426,14 @@ impl Line {
     /// of them is the first that is subject to what action.
     fn request(&mut self, bytes: &[u8], shared: &Shared) -> Option<(usize, Action)> {
         if self.exchange.is_complete() {
-            let place = Place {
+            let id = ExchangeId {
                 connection: self.connection,
                 exchange: self.exchanges,
             };
             self.exchanges += 1;
             shared.exchanges.fetch_add(1, SeqCst);
             self.exchange = Exchange::default();
-            self.fault = (lock(&shared.plan))(place);
+            self.fault = (lock(&shared.plan))(id);
             // What swallows goes on doing so.
             self.lasting
                 .take_if(|(_, action)| *action != Action::Swallow);
@@ -505,6 +510,14 @@ impl Line {
 }
 
 impl Exchange {
+    /// How many bytes there are in each direction.
+    pub fn lengths(&self) -> [(Direction, usize); 2] {
+        [
+            (Direction::Request, self.request.len()),
+            (Direction::Reply, self.reply.len()),
+        ]
+    }
+
     /// Whether all commands are whole, and all are answered.
     fn is_complete(&self) -> bool {
         let commands = frames(&self.request);

@@ -163,17 +163,18 @@ pub fn peer(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     port
 }
 
-/// A peer that answers the handshake as Redis does, and whatever comes next with
-/// `answer`; then it keeps the connection open, or closes it.
-pub fn peer_answering(answer: &'static [u8], closes: bool) -> u16 {
+/// A peer that replies to the first bytes of each connection with the first of these, to
+/// the next bytes with the next one. Then it is silent until the client hangs up.
+pub fn peer_replying(replies: &[&'static [u8]]) -> u16 {
+    let replies = replies.to_vec();
     peer(move |mut connection| {
         let mut buffer = [0; 64 * 1024];
-        // The client hangs up when it likes.
-        let _ = connection.read(&mut buffer);
-        let _ = connection.write_all(b"+PONG\r\n");
-        let _ = connection.read(&mut buffer);
-        let _ = connection.write_all(answer);
-        while !closes && connection.read(&mut buffer).is_ok_and(|size| size > 0) {}
+        for reply in &replies {
+            // The client hangs up when it likes.
+            let _ = connection.read(&mut buffer);
+            let _ = connection.write_all(reply);
+        }
+        while connection.read(&mut buffer).is_ok_and(|size| size > 0) {}
     })
 }
 
