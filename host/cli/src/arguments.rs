@@ -1,0 +1,212 @@
+//! The arguments of the command line, and how those with a password are hidden.
+
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use session_memory_host::{Delivery, Provider, Role, TtlPolicy};
+
+/// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
+/// component.
+///
+/// An option that is not given is taken from the environment variable beside it.
+/// A password is taken from REDIS_PASSWORD or --password-file, never from an
+/// argument.
+///
+/// Exit codes: 0 for success, 2 for arguments and settings that are not allowed, 1
+/// for any other error.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub options: OptionArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Append a message; prints how many messages the session holds now
+    Add {
+        session: String,
+        role: RoleArg,
+        /// The text; from standard input, unchanged, if absent or "-"
+        content: Option<String>,
+        /// A JSON object to keep with the message
+        #[arg(long, value_name = "JSON")]
+        metadata: Option<String>,
+    },
+    /// Print a session's messages, oldest first
+    Get(ReadArgs),
+    /// Print a session's messages, their number and the time to live
+    History(ReadArgs),
+    /// Delete a session
+    Clear { session: String },
+    /// Print whether a session has messages: true or false
+    Exists { session: String },
+    /// Print how many messages a session holds
+    Count { session: String },
+}
+
+#[derive(Args)]
+pub struct ReadArgs {
+    pub session: String,
+    /// Only the last N messages
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Numbers are texts here: they are parsed where the environment variables are.
+#[derive(Args)]
+#[command(next_help_heading = "Options (and environment variables)")]
+pub struct OptionArgs {
+    /// Where the sessions are kept [MEMORY_PROVIDER; default: redis]
+    #[arg(long, global = true)]
+    pub provider: Option<ProviderArg>,
+    /// Name or address of the server [REDIS_HOST; default: localhost]
+    #[arg(long, global = true)]
+    pub host: Option<String>,
+    /// TCP port [REDIS_PORT; default: 6379]
+    #[arg(long, global = true)]
+    pub port: Option<String>,
+    /// ACL user [REDIS_USERNAME]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub username: Option<String>,
+    /// File with the password; a line end at its end is not part of it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Number of the database [REDIS_DB; default: 0]
+    #[arg(long, global = true, value_name = "N")]
+    pub db: Option<String>,
+    /// Life of a session [SESSION_TTL; default: 3600]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub session_ttl: Option<String>,
+    /// When that life begins: with the last add, with the first, or never ends
+    /// [SESSION_TTL_POLICY; default: sliding]
+    #[arg(long, global = true, value_name = "POLICY")]
+    pub ttl_policy: Option<TtlPolicyArg>,
+    /// What is done about an append whose answer is lost: it is tried again, or
+    /// never sent twice [MESSAGE_DELIVERY; default: exactly-once]
+    #[arg(long, global = true)]
+    pub delivery: Option<DeliveryArg>,
+    /// What precedes the session in the key [KEY_PREFIX; default: session:]
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub key_prefix: Option<String>,
+    /// For name lookup, connecting, authenticating [CONNECT_TIMEOUT_MS; default:
+    /// 5000]
+    #[arg(long, global = true, value_name = "MS")]
+    pub connect_timeout: Option<String>,
+    /// For a whole operation [OPERATION_TIMEOUT_MS; default: 5000]
+    #[arg(long, global = true, value_name = "MS")]
+    pub operation_timeout: Option<String>,
+    /// Silence after which an attempt that may be repeated goes on over a new
+    /// connection [RESPONSE_TIMEOUT_MS; default: 1000]
+    #[arg(long, global = true, value_name = "MS")]
+    pub response_timeout: Option<String>,
+    /// How long a connection may be idle [MAX_IDLE_MS; default: 180000]
+    #[arg(long, global = true, value_name = "MS")]
+    pub max_idle: Option<String>,
+    /// How many messages a session keeps [MAX_MESSAGES; default: all]
+    #[arg(long, global = true, value_name = "N")]
+    pub max_messages: Option<String>,
+    /// Bytes of content and metadata of a message [MAX_MESSAGE_BYTES; default:
+    /// 1048576]
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub max_message_bytes: Option<String>,
+    /// Bytes of a reply [MAX_REPLY_BYTES; default: 268435456]
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub max_reply_bytes: Option<String>,
+    /// Run this component in place of the built-in one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub component: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum RoleArg {
+    User,
+    Assistant,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ProviderArg {
+    Redis,
+    InMemory,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DeliveryArg {
+    ExactlyOnce,
+    AtMostOnce,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum TtlPolicyArg {
+    Sliding,
+    Fixed,
+    None,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Role {
+        match role {
+            RoleArg::User => Role::User,
+            RoleArg::Assistant => Role::Assistant,
+        }
+    }
+}
+
+impl From<ProviderArg> for Provider {
+    fn from(provider: ProviderArg) -> Provider {
+        match provider {
+            ProviderArg::Redis => Provider::Redis,
+            ProviderArg::InMemory => Provider::InMemory,
+        }
+    }
+}
+
+impl From<DeliveryArg> for Delivery {
+    fn from(delivery: DeliveryArg) -> Delivery {
+        match delivery {
+            DeliveryArg::ExactlyOnce => Delivery::ExactlyOnce,
+            DeliveryArg::AtMostOnce => Delivery::AtMostOnce,
+        }
+    }
+}
+
+impl From<TtlPolicyArg> for TtlPolicy {
+    fn from(policy: TtlPolicyArg) -> TtlPolicy {
+        match policy {
+            TtlPolicyArg::Sliding => TtlPolicy::Sliding,
+            TtlPolicyArg::Fixed => TtlPolicy::Fixed,
+            TtlPolicyArg::None => TtlPolicy::None,
+        }
+    }
+}
+
+/// Whether an argument may hold a password: a URL does, or what is left of one.
+pub fn may_hold_a_password(argument: &str) -> bool {
+    argument.contains('@') || argument.contains("://")
+}
+
+/// The same error, without the arguments that may hold a password.
+pub fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let hidden: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter(|(_, value)| may_hold_a_password(&value.to_string()))
+        .map(|(kind, value)| match value {
+            ContextValue::String(_) => (kind, ContextValue::String(NOT_SHOWN.to_owned())),
+            // A list, or a tip that repeats the argument.
+            _ => (kind, ContextValue::None),
+        })
+        .collect();
+    for (kind, value) in hidden {
+        error.insert(kind, value);
+    }
+    error
+}
+
+/// Stands for an argument that may hold a password.
+pub const NOT_SHOWN: &str = "(not shown)";

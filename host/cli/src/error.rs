@@ -1,0 +1,55 @@
+//! Why the command fails, what it says then, and its exit code.
+
+use std::process::ExitCode;
+use std::{error, fmt, io};
+
+use session_memory_host::{Error, MemoryError};
+
+/// Why the command fails.
+#[derive(Debug)]
+pub enum CommandError {
+    /// An option or environment variable is not allowed.
+    Setting(Error),
+    Memory(Error),
+    Input {
+        what: String,
+        source: io::Error,
+    },
+    Output(io::Error),
+    Runtime(io::Error),
+}
+
+pub fn invalid(text: String) -> CommandError {
+    CommandError::Memory(MemoryError::InvalidArgument(text).into())
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommandError::Setting(error) | CommandError::Memory(error) => {
+                write!(f, "{}: {error}", error.variant())
+            }
+            CommandError::Input { what, source } => write!(f, "input: {what}: {source}"),
+            CommandError::Output(source) => write!(f, "output: {source}"),
+            CommandError::Runtime(source) => write!(f, "runtime: {source}"),
+        }
+    }
+}
+
+impl error::Error for CommandError {}
+
+impl CommandError {
+    /// 2 for wrong usage, as from the parser of the arguments; 1 for anything else.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            CommandError::Setting(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> CommandError {
+        CommandError::Memory(error)
+    }
+}

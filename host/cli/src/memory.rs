@@ -1,0 +1,109 @@
+//! Opening a memory: its settings, and the attempts until it is open.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use session_memory_host::{
+    Delivery, Error, GRACE, MemoryError, Options, Password, Provider, SessionMemory,
+    SessionMemoryPre, TtlPolicy,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::arguments::OptionArgs;
+use crate::error::CommandError;
+
+pub fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, CommandError> {
+    let mut builder = SessionMemory::builder();
+    if let Some(file) = options.component {
+        builder = builder.component_file(file);
+    }
+    for (variable, value) in [
+        ("REDIS_PORT", options.port),
+        ("REDIS_DB", options.db),
+        ("SESSION_TTL", options.session_ttl),
+        ("CONNECT_TIMEOUT_MS", options.connect_timeout),
+        ("OPERATION_TIMEOUT_MS", options.operation_timeout),
+        ("RESPONSE_TIMEOUT_MS", options.response_timeout),
+        ("MAX_IDLE_MS", options.max_idle),
+        ("MAX_MESSAGES", options.max_messages),
+        ("MAX_MESSAGE_BYTES", options.max_message_bytes),
+        ("MAX_REPLY_BYTES", options.max_reply_bytes),
+    ] {
+        if let Some(value) = value {
+            builder = builder.variable(variable, value);
+        }
+    }
+    let password = options.password_file.map(password_of).transpose()?;
+    let options = Options {
+        provider: options.provider.map(Provider::from),
+        host: options.host,
+        username: options.username,
+        password,
+        ttl_policy: options.ttl_policy.map(TtlPolicy::from),
+        delivery: options.delivery.map(Delivery::from),
+        key_prefix: options.key_prefix,
+        ..Options::default()
+    };
+    builder
+        .options(options)
+        .prepare()
+        .map_err(|error| match error {
+            Error::Memory(MemoryError::InvalidArgument(_)) => CommandError::Setting(error),
+            error => CommandError::Memory(error),
+        })
+}
+
+/// Opens a memory, and opens it again as long as what is wrong may pass, within the time
+/// of an operation. What the command does then has that time for itself.
+pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
+    let begin = Instant::now();
+    let timeout = prepared.operation_timeout();
+    let mut wait = FIRST_WAIT;
+    // What the component says of its own timeout names the server.
+    let mut opened = match timeout_at(begin + timeout + GRACE, prepared.open()).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let text = format!("open: no answer within {} ms", timeout.as_millis());
+            return Err(MemoryError::Timeout(text).into());
+        }
+    };
+    loop {
+        let error = match opened {
+            Err(error) if error.is_transient() => error,
+            opened => return opened,
+        };
+        let limit = if error.is_refused() {
+            timeout.min(REFUSED_LIMIT)
+        } else {
+            timeout
+        };
+        let left = limit.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            return Err(error);
+        }
+        sleep(wait.min(left)).await;
+        wait = (2 * wait).min(LONGEST_WAIT);
+        // Without an answer by then, the last one stands.
+        opened = match timeout_at(begin + timeout, prepared.open()).await {
+            Ok(opened) => opened,
+            Err(_) => return Err(error),
+        };
+    }
+}
+
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+/// Waits double up to here.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
+/// A server that is started again listens by then. Where there is none, whoever types
+/// the command is not to wait for long.
+const REFUSED_LIMIT: Duration = Duration::from_secs(1);
+
+fn password_of(file: PathBuf) -> Result<Password, CommandError> {
+    let text = fs::read_to_string(&file).map_err(|source| CommandError::Input {
+        what: file.display().to_string(),
+        source,
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned().into())
+}

@@ -1,0 +1,113 @@
+//! What the command prints: lines for people, or JSON.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use session_memory_host::{History, Message};
+
+pub fn print_messages(out: &mut impl Write, messages: &[Message], json: bool) -> io::Result<()> {
+    for message in messages {
+        if json {
+            print_json(out, &JsonMessage::from(message))?;
+            continue;
+        }
+        // What someone else wrote must not steer the terminal.
+        let content = printable(&message.content).replace('\n', "\n    ");
+        let timestamp = printable(&message.timestamp);
+        writeln!(out, "{timestamp} {}: {content}", message.role.as_str())?;
+        if let Some(metadata) = &message.metadata {
+            writeln!(out, "    {}", printable(&one_line(metadata)))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn print_history(out: &mut impl Write, history: &History, json: bool) -> io::Result<()> {
+    if json {
+        return print_json(out, &JsonHistory::from(history));
+    }
+    print_messages(out, &history.messages, false)?;
+    write!(
+        out,
+        "{} of {} messages",
+        history.messages.len(),
+        history.total
+    )?;
+    if history.skipped > 0 {
+        write!(out, ", {} unreadable", history.skipped)?;
+    }
+    match history.ttl_seconds {
+        Some(seconds) => writeln!(out, ", expires in {seconds} s"),
+        None if history.total > 0 => writeln!(out, ", never expires"),
+        None => writeln!(out),
+    }
+}
+
+fn print_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}
+
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// JSON has line ends between its tokens only, where a space is as good.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+#[derive(Serialize)]
+struct JsonMessage<'a> {
+    role: &'a str,
+    content: &'a str,
+    timestamp: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+}
+
+impl<'a> From<&'a Message> for JsonMessage<'a> {
+    fn from(message: &'a Message) -> JsonMessage<'a> {
+        JsonMessage {
+            role: message.role.as_str(),
+            content: &message.content,
+            timestamp: &message.timestamp,
+            // It is the text of a JSON object, or the component breaks its contract.
+            metadata: message
+                .metadata
+                .as_deref()
+                .and_then(|metadata| RawValue::from_string(one_line(metadata)).ok()),
+            id: message.id.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonHistory<'a> {
+    messages: Vec<JsonMessage<'a>>,
+    total: u32,
+    skipped: u32,
+    ttl_seconds: Option<u32>,
+}
+
+impl<'a> From<&'a History> for JsonHistory<'a> {
+    fn from(history: &'a History) -> JsonHistory<'a> {
+        JsonHistory {
+            messages: history.messages.iter().map(JsonMessage::from).collect(),
+            total: history.total,
+            skipped: history.skipped,
+            ttl_seconds: history.ttl_seconds,
+        }
+    }
+}
