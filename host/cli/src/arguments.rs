@@ -1,4 +1,4 @@
-//! The arguments of the command line, and how those with a password are hidden.
+//! The arguments of the command line. Those that may hold a password are never shown.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,10 @@ use session_memory_host::{Delivery, Provider, Role, TtlPolicy};
 /// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
 /// component.
 ///
-/// An option that is not given is taken from the environment variable beside it.
-/// A password is taken from REDIS_PASSWORD or --password-file, never from an
-/// argument.
+/// An option that is not given has the value of its environment variable. The
+/// password comes from REDIS_PASSWORD or --password-file, never from an argument.
 ///
-/// Exit codes: 0 for success, 2 for arguments and settings that are not allowed, 1
+/// Exit codes: 0 for success, 2 for an argument or a setting that is not allowed, 1
 /// for any other error.
 #[derive(Parser)]
 #[command(version)]
@@ -26,11 +25,11 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Append a message; prints how many messages the session holds now
+    /// Append a message and print the new number of messages
     Add {
         session: String,
         role: RoleArg,
-        /// The text; from standard input, unchanged, if absent or "-"
+        /// The text; "-" or none reads standard input, unchanged
         content: Option<String>,
         /// A JSON object to keep with the message
         #[arg(long, value_name = "JSON")]
@@ -38,13 +37,13 @@ pub enum Command {
     },
     /// Print a session's messages, oldest first
     Get(ReadArgs),
-    /// Print a session's messages, their number and the time to live
+    /// Print a session's messages, their number and its time to live
     History(ReadArgs),
     /// Delete a session
     Clear { session: String },
     /// Print whether a session has messages: true or false
     Exists { session: String },
-    /// Print how many messages a session holds
+    /// Print the number of messages in a session
     Count { session: String },
 }
 
@@ -59,11 +58,11 @@ pub struct ReadArgs {
     pub json: bool,
 }
 
-/// Numbers are texts here: they are parsed where the environment variables are.
+/// Numbers stay texts here. They are parsed together with the environment variables.
 #[derive(Args)]
 #[command(next_help_heading = "Options (and environment variables)")]
 pub struct OptionArgs {
-    /// Where the sessions are kept [MEMORY_PROVIDER; default: redis]
+    /// Where sessions are kept [MEMORY_PROVIDER; default: redis]
     #[arg(long, global = true)]
     pub provider: Option<ProviderArg>,
     /// Name or address of the server [REDIS_HOST; default: localhost]
@@ -75,51 +74,51 @@ pub struct OptionArgs {
     /// ACL user [REDIS_USERNAME]
     #[arg(long, global = true, value_name = "NAME")]
     pub username: Option<String>,
-    /// File with the password; a line end at its end is not part of it
+    /// File with the password; a trailing line end is not part of it
     #[arg(long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Number of the database [REDIS_DB; default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub db: Option<String>,
-    /// Life of a session [SESSION_TTL; default: 3600]
+    /// Time to live of a session [SESSION_TTL; default: 3600]
     #[arg(long, global = true, value_name = "SECONDS")]
     pub session_ttl: Option<String>,
-    /// When that life begins: with the last add, with the first, or never ends
+    /// When the time to live is set: at each add, at the first, or never
     /// [SESSION_TTL_POLICY; default: sliding]
     #[arg(long, global = true, value_name = "POLICY")]
     pub ttl_policy: Option<TtlPolicyArg>,
-    /// What is done about an append whose answer is lost: it is tried again, or
-    /// never sent twice [MESSAGE_DELIVERY; default: exactly-once]
+    /// When the reply to an append is lost: retry it, or never send it twice
+    /// [MESSAGE_DELIVERY; default: exactly-once]
     #[arg(long, global = true)]
     pub delivery: Option<DeliveryArg>,
-    /// What precedes the session in the key [KEY_PREFIX; default: session:]
+    /// Prefix of the Redis keys [KEY_PREFIX; default: session:]
     #[arg(long, global = true, value_name = "TEXT")]
     pub key_prefix: Option<String>,
-    /// For name lookup, connecting, authenticating [CONNECT_TIMEOUT_MS; default:
-    /// 5000]
+    /// Limit for name lookup, connecting and authenticating [CONNECT_TIMEOUT_MS;
+    /// default: 5000]
     #[arg(long, global = true, value_name = "MS")]
     pub connect_timeout: Option<String>,
-    /// For a whole operation [OPERATION_TIMEOUT_MS; default: 5000]
+    /// Limit for a whole operation [OPERATION_TIMEOUT_MS; default: 5000]
     #[arg(long, global = true, value_name = "MS")]
     pub operation_timeout: Option<String>,
-    /// Silence after which an attempt that may be repeated goes on over a new
-    /// connection [RESPONSE_TIMEOUT_MS; default: 1000]
+    /// Silence after which an operation is retried on a new connection, if it may be
+    /// sent again [RESPONSE_TIMEOUT_MS; default: 1000]
     #[arg(long, global = true, value_name = "MS")]
     pub response_timeout: Option<String>,
-    /// How long a connection may be idle [MAX_IDLE_MS; default: 180000]
+    /// Idle time after which a connection is replaced [MAX_IDLE_MS; default: 180000]
     #[arg(long, global = true, value_name = "MS")]
     pub max_idle: Option<String>,
-    /// How many messages a session keeps [MAX_MESSAGES; default: all]
+    /// Number of messages that a session keeps [MAX_MESSAGES; default: all]
     #[arg(long, global = true, value_name = "N")]
     pub max_messages: Option<String>,
-    /// Bytes of content and metadata of a message [MAX_MESSAGE_BYTES; default:
+    /// Most bytes of content and metadata in a message [MAX_MESSAGE_BYTES; default:
     /// 1048576]
     #[arg(long, global = true, value_name = "BYTES")]
     pub max_message_bytes: Option<String>,
-    /// Bytes of a reply [MAX_REPLY_BYTES; default: 268435456]
+    /// Most bytes in a reply [MAX_REPLY_BYTES; default: 268435456]
     #[arg(long, global = true, value_name = "BYTES")]
     pub max_reply_bytes: Option<String>,
-    /// Run this component in place of the built-in one
+    /// Run this component instead of the built-in one
     #[arg(long, global = true, value_name = "FILE")]
     pub component: Option<PathBuf>,
 }
@@ -186,19 +185,19 @@ impl From<TtlPolicyArg> for TtlPolicy {
     }
 }
 
-/// Whether an argument may hold a password: a URL does, or what is left of one.
+/// Whether an argument may hold a password, as a URL or a part of one does.
 pub fn may_hold_a_password(argument: &str) -> bool {
     argument.contains('@') || argument.contains("://")
 }
 
-/// The same error, without the arguments that may hold a password.
+/// Replaces the arguments in an error that may hold a password.
 pub fn without_secrets(mut error: clap::Error) -> clap::Error {
     let hidden: Vec<(ContextKind, ContextValue)> = error
         .context()
         .filter(|(_, value)| may_hold_a_password(&value.to_string()))
         .map(|(kind, value)| match value {
             ContextValue::String(_) => (kind, ContextValue::String(NOT_SHOWN.to_owned())),
-            // A list, or a tip that repeats the argument.
+            // Lists, and tips that repeat the argument.
             _ => (kind, ContextValue::None),
         })
         .collect();
@@ -208,5 +207,5 @@ pub fn without_secrets(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Stands for an argument that may hold a password.
+/// Shown instead of an argument that may hold a password.
 pub const NOT_SHOWN: &str = "(not shown)";

@@ -1,9 +1,9 @@
-//! Why the command fails, what it says then, and its exit code.
+//! The errors of the command, and their exit codes.
 
 use std::process::ExitCode;
 use std::{error, fmt, io};
 
-use session_memory_host::{Error, MemoryError};
+use session_memory_host::Error;
 
 /// Why the command fails.
 #[derive(Debug)]
@@ -17,10 +17,6 @@ pub enum CommandError {
     },
     Output(io::Error),
     Runtime(io::Error),
-}
-
-pub fn invalid(text: String) -> CommandError {
-    CommandError::Memory(MemoryError::InvalidArgument(text).into())
 }
 
 impl fmt::Display for CommandError {
@@ -39,7 +35,7 @@ impl fmt::Display for CommandError {
 impl error::Error for CommandError {}
 
 impl CommandError {
-    /// 2 for wrong usage, as from the parser of the arguments; 1 for anything else.
+    /// 2 for wrong usage, as the parser of the arguments has it; 1 for anything else.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             CommandError::Setting(_) => ExitCode::from(2),

@@ -9,11 +9,12 @@ use std::io::{self, BufWriter, Read, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use session_memory_host::MemoryError;
 
 use arguments::{Cli, Command, NOT_SHOWN, ReadArgs, may_hold_a_password, without_secrets};
-use error::{CommandError, invalid};
+use error::CommandError;
 use memory::{open, prepare};
-use output::{print_history, print_messages};
+use output::{print_history, print_history_as_json, print_messages, print_messages_as_json};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -28,18 +29,18 @@ fn main() -> ExitCode {
         .collect();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has read enough.
+        // The reader has read enough.
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(failure) => {
-            let mut text = failure.to_string();
+        Err(error) => {
+            let mut text = error.to_string();
             for file in hidden {
                 text = text.replace(&file, NOT_SHOWN);
             }
-            // Without a place to say it, the exit code says it.
+            // Without a standard error, the exit code has to do.
             let _ = writeln!(io::stderr(), "error: {text}");
-            failure.exit_code()
+            error.exit_code()
         }
     }
 }
@@ -50,15 +51,15 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         .build()
         .map_err(CommandError::Runtime)?;
     let result = runtime.block_on(operate(cli));
-    // A name lookup that goes on after its deadline is not waited for.
+    // Does not wait for a name lookup that continues after its deadline.
     runtime.shutdown_background();
     result
 }
 
+/// Does what the arguments ask for, and prints the result.
 async fn operate(cli: Cli) -> Result<(), CommandError> {
     let mut out = BufWriter::new(io::stdout().lock());
-    // Settings are checked, and files and standard input are read, before there is a
-    // connection.
+    // Everything that can fail without a connection comes before it.
     let prepared = prepare(cli.options)?;
     let content = match &cli.command {
         Command::Add { content, .. } => Some(content_of(content.as_deref())?),
@@ -85,7 +86,10 @@ async fn operate(cli: Cli) -> Result<(), CommandError> {
             json,
         }) => {
             let messages = memory.get(&session, limit).await?;
-            print_messages(&mut out, &messages, json)
+            match json {
+                true => print_messages_as_json(&mut out, &messages),
+                false => print_messages(&mut out, &messages),
+            }
         }
         Command::History(ReadArgs {
             session,
@@ -93,7 +97,10 @@ async fn operate(cli: Cli) -> Result<(), CommandError> {
             json,
         }) => {
             let history = memory.history(&session, limit).await?;
-            print_history(&mut out, &history, json)
+            match json {
+                true => print_history_as_json(&mut out, &history),
+                false => print_history(&mut out, &history),
+            }
         }
         Command::Clear { session } => {
             memory.clear(&session).await?;
@@ -106,6 +113,7 @@ async fn operate(cli: Cli) -> Result<(), CommandError> {
     .map_err(CommandError::Output)
 }
 
+/// The content of a message: the argument, or standard input.
 fn content_of(argument: Option<&str>) -> Result<String, CommandError> {
     match argument {
         Some(content) if content != "-" => Ok(content.to_owned()),
@@ -117,8 +125,10 @@ fn content_of(argument: Option<&str>) -> Result<String, CommandError> {
                     what: "standard input".to_owned(),
                     source,
                 })?;
-            String::from_utf8(content)
-                .map_err(|_| invalid("the content on standard input is not UTF-8".to_owned()))
+            String::from_utf8(content).map_err(|_| {
+                let text = "the content on standard input is not UTF-8";
+                CommandError::Memory(MemoryError::InvalidArgument(text.to_owned()).into())
+            })
         }
     }
 }

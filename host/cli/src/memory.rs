@@ -1,4 +1,4 @@
-//! Opening a memory: its settings, and the attempts until it is open.
+//! Opens the memory that the arguments describe, with retries.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::arguments::OptionArgs;
 use crate::error::CommandError;
 
+/// Checks the settings and reads the password, without connecting.
 pub fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, CommandError> {
     let mut builder = SessionMemory::builder();
     if let Some(file) = options.component {
@@ -54,13 +55,14 @@ pub fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, CommandError> {
         })
 }
 
-/// Opens a memory, and opens it again as long as what is wrong may pass, within the time
-/// of an operation. What the command does then has that time for itself.
+/// Opens a memory, and retries transient errors until the operation timeout is over. The
+/// operation that follows has a timeout of its own.
 pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     let begin = Instant::now();
     let timeout = prepared.operation_timeout();
     let mut wait = FIRST_WAIT;
-    // What the component says of its own timeout names the server.
+    // The component's own timeout error names the server, so the component gets the time to
+    // return it.
     let mut opened = match timeout_at(begin + timeout + GRACE, prepared.open()).await {
         Ok(opened) => opened,
         Err(_) => {
@@ -84,7 +86,7 @@ pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
         }
         sleep(wait.min(left)).await;
         wait = (2 * wait).min(LONGEST_WAIT);
-        // Without an answer by then, the last one stands.
+        // An attempt that does not end in time leaves the error of the previous one.
         opened = match timeout_at(begin + timeout, prepared.open()).await {
             Ok(opened) => opened,
             Err(_) => return Err(error),
@@ -92,13 +94,15 @@ pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     }
 }
 
+/// Wait before the first retry. Each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
-/// Waits double up to here.
+/// Longest wait between two retries.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
-/// A server that is started again listens by then. Where there is none, whoever types
-/// the command is not to wait for long.
+/// How long a refused connection is retried. A server that restarts listens again by then,
+/// and where there is no server, nobody has to wait for long.
 const REFUSED_LIMIT: Duration = Duration::from_secs(1);
 
+/// Reads the password from a file, without a line end at its end.
 fn password_of(file: PathBuf) -> Result<Password, CommandError> {
     let text = fs::read_to_string(&file).map_err(|source| CommandError::Input {
         what: file.display().to_string(),

@@ -6,13 +6,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use session_memory_host::{History, Message};
 
-pub fn print_messages(out: &mut impl Write, messages: &[Message], json: bool) -> io::Result<()> {
+/// Prints messages as lines for people.
+pub fn print_messages(out: &mut impl Write, messages: &[Message]) -> io::Result<()> {
     for message in messages {
-        if json {
-            print_json(out, &JsonMessage::from(message))?;
-            continue;
-        }
-        // What someone else wrote must not steer the terminal.
+        // Stored text must not control the terminal.
         let content = printable(&message.content).replace('\n', "\n    ");
         let timestamp = printable(&message.timestamp);
         writeln!(out, "{timestamp} {}: {content}", message.role.as_str())?;
@@ -23,11 +20,16 @@ pub fn print_messages(out: &mut impl Write, messages: &[Message], json: bool) ->
     Ok(())
 }
 
-pub fn print_history(out: &mut impl Write, history: &History, json: bool) -> io::Result<()> {
-    if json {
-        return print_json(out, &JsonHistory::from(history));
-    }
-    print_messages(out, &history.messages, false)?;
+/// Prints messages as JSON, one object a line.
+pub fn print_messages_as_json(out: &mut impl Write, messages: &[Message]) -> io::Result<()> {
+    messages
+        .iter()
+        .try_for_each(|message| print_json(out, &JsonMessage::from(message)))
+}
+
+/// Prints a history as lines for people.
+pub fn print_history(out: &mut impl Write, history: &History) -> io::Result<()> {
+    print_messages(out, &history.messages)?;
     write!(
         out,
         "{} of {} messages",
@@ -44,11 +46,17 @@ pub fn print_history(out: &mut impl Write, history: &History, json: bool) -> io:
     }
 }
 
+/// Prints a history as one JSON object.
+pub fn print_history_as_json(out: &mut impl Write, history: &History) -> io::Result<()> {
+    print_json(out, &JsonHistory::from(history))
+}
+
 fn print_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     writeln!(out)
 }
 
+/// Replaces control characters.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -61,7 +69,8 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// JSON has line ends between its tokens only, where a space is as good.
+/// Puts JSON on one line. Its line ends stand between tokens only, where a space does as
+/// well.
 fn one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }
@@ -83,7 +92,7 @@ impl<'a> From<&'a Message> for JsonMessage<'a> {
             role: message.role.as_str(),
             content: &message.content,
             timestamp: &message.timestamp,
-            // It is the text of a JSON object, or the component breaks its contract.
+            // The component returns JSON objects only. Anything else is left out.
             metadata: message
                 .metadata
                 .as_deref()
