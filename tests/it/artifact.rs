@@ -1,5 +1,5 @@
-//! The component as it is built: what it imports, its size, and what it does not
-//! name. `cargo xtask test` checks that it has the same bytes from another folder.
+//! The component's imports, exports and size, and that it contains no path. `cargo xtask
+//! test` checks that it has the same bytes from another folder.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Providers of Redis that cap replies: some refuse one that is larger, some cut it. What
-//! is stored can be read all the same, as it is at one moment.
+//! Providers of Redis that cap replies: some refuse a larger reply, some cut it. Sessions
+//! can be read all the same, as a consistent snapshot.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,24 +15,24 @@ use tokio::task::JoinHandle;
 use crate::common::proxy::frame_end;
 use crate::common::{DELIVERIES, Server, builder, memory, operation, peer, refusal, server};
 
-/// Bytes that a reply may have.
+/// The most bytes of a reply.
 const CAP: usize = 1 << 20;
 
-/// What becomes of a reply that is larger.
+/// What happens to a larger reply.
 #[derive(Clone, Copy, Debug)]
 enum Cap {
     /// An error reply takes its place.
     Refuses,
-    /// The connection is closed behind so many bytes of it.
+    /// The connection is closed after [`CAP`] bytes of it.
     Cuts,
 }
 
 const CAPS: [Cap; 2] = [Cap::Refuses, Cap::Cuts];
 
-/// A relay between a memory and a server, which caps replies.
+/// A relay between a memory and a server that caps replies.
 struct Relay {
     port: u16,
-    /// How many replies were too large.
+    /// The number of replies that were too large.
     capped: Arc<AtomicUsize>,
 }
 
@@ -42,7 +42,7 @@ impl Relay {
         let capped = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&capped);
         let port = peer(move |component| {
-            // The component and the server hang up when they like.
+            // The component and the server may hang up.
             let _ = relay(&component, address, cap, &count);
         });
         Relay { port, capped }
@@ -109,7 +109,7 @@ fn carry_replies(
     Ok(())
 }
 
-/// A message with this number, and so many bytes.
+/// A message with this number in its content, and a size.
 fn new(number: usize, size: usize) -> NewMessage {
     let number = number.to_string();
     NewMessage {
@@ -119,7 +119,7 @@ fn new(number: usize, size: usize) -> NewMessage {
     }
 }
 
-/// About 5 MB, of which a page of 16 fits in a reply in some places and not in others.
+/// About 5 MB. In some places 16 messages fit in a reply, in others not.
 fn mixed() -> Vec<NewMessage> {
     let size = |number| match number {
         200..205 => 300_000,
@@ -129,7 +129,7 @@ fn mixed() -> Vec<NewMessage> {
     (0..400).map(|number| new(number, size(number))).collect()
 }
 
-/// One of them fits in a reply, and two do not.
+/// One of these messages fits in a reply, two do not.
 fn large() -> Vec<NewMessage> {
     (0..9).map(|number| new(number, 600_000 + number)).collect()
 }
@@ -144,14 +144,14 @@ async fn store(server: &Server, session: &str, messages: &[NewMessage]) {
 fn options(delivery: Delivery) -> Options {
     Options {
         delivery: Some(delivery),
-        // A read takes a moment, and the machine may have others.
+        // A read takes a moment, on a busy machine even more.
         operation_timeout: Some(20_000),
         ..Options::default()
     }
 }
 
-/// That these are the last messages of a session, as many as the limit allows; told
-/// without their contents.
+/// Checks that these are the last messages of a session, up to the limit. Does not print
+/// their contents.
 fn are_last(found: &[Message], of: &[NewMessage], limit: Option<u32>, case: &str) {
     let first = limit.map_or(0, |limit| of.len().saturating_sub(limit as usize));
     let contents = found.iter().map(|message| &message.content);
@@ -188,7 +188,7 @@ async fn a_capped_session_is_read_whole() {
                     let after_get = relay.capped();
                     let history = memory.history(session, limit).await;
                     is_history(&history.expect(case), messages, limit, case);
-                    // The last three of the mixed ones fit.
+                    // The last three mixed messages fit.
                     let fits = *session == "mixed" && limit == Some(3);
                     assert_eq!(after_get == before, fits, "{case}");
                     assert_eq!(relay.capped() == after_get, fits, "{case}");
@@ -237,7 +237,8 @@ async fn a_capped_read_in_a_pipeline_has_what_is_ahead_of_it() {
                 let errors: Vec<_> = results.iter().map(|result| result.as_ref().err()).collect();
                 panic!("{case}: {errors:?}");
             };
-            // The answer to it came behind what was cut, and it is not sent twice.
+            // Its reply came after the cut, and with at-most-once delivery it is not sent
+            // again.
             let is_lost = matches!((cap, delivery), (Cap::Cuts, Delivery::AtMostOnce));
             match other {
                 Ok(Outcome::Length(1)) => assert!(!is_lost, "{case}"),
@@ -252,7 +253,7 @@ async fn a_capped_read_in_a_pipeline_has_what_is_ahead_of_it() {
             is_history(history, &mixed, None, case);
             are_last(one, &large, Some(1), case);
             assert!(relay.capped() > 2, "{case}");
-            // Nothing was appended again with what was asked for again.
+            // The retries of reads appended nothing again.
             let stored = memory.count("mixed").await.unwrap();
             assert_eq!(stored, 401, "{case}");
         }
@@ -278,7 +279,7 @@ async fn a_capped_session_is_read_as_of_one_moment_while_it_grows() {
             read += usize::from(writer.is_read(&memory, round).await);
         }
         let came = writer.acknowledged.load(SeqCst) - 400;
-        // Now there may be no moment that is long enough.
+        // Now there may be no pause that is long enough.
         writer.hurries.store(true, SeqCst);
         let impatient = Options {
             operation_timeout: Some(1000),
@@ -301,10 +302,10 @@ async fn a_capped_session_is_read_as_of_one_moment_while_it_grows() {
     }
 }
 
-/// Appends to the session `s` one message after the other.
+/// Appends messages to the session `s`, one after the other.
 struct Writer {
     all: Arc<[NewMessage]>,
-    /// How many were sent, and how many acknowledged.
+    /// The number of messages sent, and acknowledged.
     sent: Arc<AtomicUsize>,
     acknowledged: Arc<AtomicUsize>,
     hurries: Arc<AtomicBool>,
@@ -313,7 +314,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// The first 400 are there. `read` is how long a read takes.
+    /// Starts after the first 400 messages. `read` is the time that a read takes.
     async fn start(server: &Server, all: &[NewMessage], read: Duration) -> Writer {
         let memory = memory(server).await;
         let all: Arc<[NewMessage]> = all.into();
@@ -334,7 +335,7 @@ impl Writer {
                     let added = memory.add_all("s", message).await.unwrap();
                     assert_eq!(added as usize, number + 1);
                     acknowledged.store(number + 1, SeqCst);
-                    // Mostly too short for a read, and at times long enough.
+                    // Mostly too short for a read, sometimes long enough.
                     let part = match hurries.load(SeqCst) {
                         true => 0.1,
                         false => 3.0 * fastrand::f64().powi(2),
@@ -354,7 +355,8 @@ impl Writer {
         }
     }
 
-    /// Whether the session is read in time; then it is what it was at one moment.
+    /// Returns whether the session is read in time. If it is, checks that it is a
+    /// consistent snapshot.
     async fn is_read(&self, memory: &SessionMemory, round: usize) -> bool {
         let limit = [None, Some(390), None][round % 3];
         let from = self.acknowledged.load(SeqCst);
@@ -384,7 +386,7 @@ impl Writer {
         true
     }
 
-    /// Ends it; returns how many messages there are.
+    /// Ends it and returns the number of messages.
     async fn end(self) -> usize {
         self.is_over.store(true, SeqCst);
         self.task.await.unwrap();
@@ -395,7 +397,7 @@ impl Writer {
 #[tokio::test]
 async fn a_message_above_the_cap_is_an_error_and_the_newer_ones_are_read() {
     let server = server();
-    // As large as a message may be by default, and so too large with what is around it.
+    // As large as a message may be by default, so that the whole reply is too large.
     let messages: Vec<_> = (0..40)
         .map(|number| new(number, if number == 20 { CAP } else { 500 }))
         .collect();
@@ -405,14 +407,14 @@ async fn a_message_above_the_cap_is_an_error_and_the_newer_ones_are_read() {
         let memory = relay.memory(options(delivery)).await;
         for limit in [None, Some(30), Some(300)] {
             let begin = Instant::now();
-            let said = "the server's provider limits how large a request and a reply may be";
+            let error_text = "the server's provider limits how large a request and a reply may be";
             let (variant, text) = refusal(memory.get("s", limit).await);
             assert_eq!(
                 (variant, text),
-                ("limit-exceeded", format!("get \"s\": {said}"))
+                ("limit-exceeded", format!("get \"s\": {error_text}"))
             );
             let (variant, text) = refusal(memory.history("s", limit).await);
-            let expected = ("limit-exceeded", format!("history of \"s\": {said}"));
+            let expected = ("limit-exceeded", format!("history of \"s\": {error_text}"));
             assert_eq!((variant, text), expected);
             let taken = begin.elapsed();
             assert!(taken < Duration::from_secs(10), "{taken:?}");
@@ -422,19 +424,24 @@ async fn a_message_above_the_cap_is_an_error_and_the_newer_ones_are_read() {
         assert_eq!(memory.count("s").await.unwrap(), 40);
     }
 
-    // Where it is cut, it is asked for a few times more, and what travels with it goes on.
+    // A reply that is cut is requested a few more times. The rest of the pipeline goes
+    // on.
     let relay = Relay::start(&server, Cap::Cuts);
     let memory = relay.memory(Options::default()).await;
-    let said = "get \"s\": an entry is larger than what comes through on the way from the server";
+    let error_text =
+        "get \"s\": an entry is larger than what comes through on the way from the server";
     let (variant, text) = refusal(memory.get("s", None).await);
-    assert_eq!((variant, &*text), ("limit-exceeded", said));
+    assert_eq!((variant, &*text), ("limit-exceeded", error_text));
     let operations = [
         operation("s", Action::Get(Some(30))),
         operation("t", Action::Add(new(0, 5))),
     ];
     let results = memory.pipeline(&operations).await.unwrap();
     let error = results[0].as_ref().unwrap_err();
-    assert_eq!((error.variant(), error.text()), ("limit-exceeded", said));
+    assert_eq!(
+        (error.variant(), error.text()),
+        ("limit-exceeded", error_text)
+    );
     assert_eq!(results[1], Ok(Outcome::Length(1)));
     let newer = memory.get("s", Some(19)).await.unwrap();
     are_last(&newer, &messages, Some(19), "the newer ones");

@@ -1,5 +1,5 @@
-//! What several tests share and no other package needs. What others need as well is in
-//! `tests/support`, and taken from there by way of this.
+//! What the integration tests share. It includes `tests/support`, which other packages
+//! use as well.
 
 pub mod proxy;
 pub mod rig;
@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use proxy::Proxy;
 
-/// A memory to be opened that knows nothing of the environment of the tests.
+/// A builder for a server on the local host. It ignores the environment of the tests.
 pub fn builder(port: u16, options: Options) -> Builder {
     let options = Options {
         host: options
@@ -35,7 +35,7 @@ pub async fn memory_with(server: &Server, options: Options) -> SessionMemory {
     builder(server.port(), options).open().await.unwrap()
 }
 
-/// As [`memory_with`], with default options.
+/// A memory on a server, with default options.
 pub async fn memory(server: &Server) -> SessionMemory {
     memory_with(server, Options::default()).await
 }
@@ -47,7 +47,7 @@ pub async fn memory_through_proxy(server: &Server, options: Options) -> (Proxy, 
     (proxy, memory)
 }
 
-/// A memory that the component keeps to itself.
+/// A memory of the in-memory provider.
 pub async fn in_memory(options: Options) -> SessionMemory {
     let options = Options {
         provider: Some(Provider::InMemory),
@@ -75,7 +75,7 @@ pub fn operation(session: &str, action: Action) -> Operation {
     }
 }
 
-/// The variant and the text of the error that a call ended with.
+/// The variant and the text of the error in a result.
 pub fn refusal<T>(result: Result<T, Error>) -> (&'static str, String) {
     match result {
         Ok(_) => panic!("it did not fail"),
@@ -84,7 +84,7 @@ pub fn refusal<T>(result: Result<T, Error>) -> (&'static str, String) {
     }
 }
 
-/// The code that the server's error reply began with.
+/// The code of the server's error reply in a result.
 pub fn server_code<T>(result: Result<T, Error>) -> String {
     match result {
         Err(Error::Memory(MemoryError::Server { code, .. })) => code,
@@ -93,11 +93,11 @@ pub fn server_code<T>(result: Result<T, Error>) -> String {
     }
 }
 
-/// What a busy machine may add to the time that something takes.
+/// How much longer something may take on a busy machine.
 const SLACK: Duration = Duration::from_millis(1500);
 
-/// Checks that what began at `begin` took at least so long, and ended soon after. What
-/// would never end by itself must take longer than `SLACK`, so that it fails here.
+/// Checks that the time since `begin` is at least this long, and not much longer. A call
+/// that never ends by itself must take longer than `SLACK`, so that it fails here.
 #[track_caller]
 pub fn took(begin: Instant, at_least: Duration) {
     let taken = begin.elapsed();
@@ -107,12 +107,15 @@ pub fn took(begin: Instant, at_least: Duration) {
     );
 }
 
-/// Runs an operation that ends by itself when `at_least` has passed, and returns its
-/// result.
+/// The least time that retries take before there is no time for another one. Each wait is
+/// twice as long as the previous one.
+pub const RETRIES: Duration = Duration::from_millis(100);
+
+/// Runs an operation that ends by itself after `at_least`, and returns its result.
 ///
-/// The host stops an operation 100 ms after its deadline. A busy machine may leave the
-/// component less time than that, so an operation that was stopped is run again. An
-/// operation that never ends by itself is stopped each time, and fails the test.
+/// The host stops an operation 100 ms after its deadline. On a busy machine the component
+/// may not get that much time, so an operation that was stopped runs again. An operation
+/// that never ends by itself is stopped each time, and fails the test.
 pub async fn ends_by_itself<T>(
     at_least: Duration,
     mut operation: impl AsyncFnMut() -> Result<T, Error>,
@@ -131,19 +134,19 @@ pub async fn ends_by_itself<T>(
     panic!("the host stopped the component each time");
 }
 
-/// The component that misbehaves as the session id tells it, see `tests/guest`.
+/// The component that misbehaves as the session id says, see `tests/guest`.
 pub const GUEST: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/session_memory_test_guest.wasm"));
 
-/// An address that swallows every attempt to connect: a listener that does not accept, and
-/// whose backlog is full.
+/// An address where attempts to connect get no reply: its listener does not accept, and
+/// the backlog is full.
 pub struct BlackHole {
     _listener: Socket,
     _connections: Vec<TcpStream>,
 }
 
 impl BlackHole {
-    /// Opens one at an address of this machine.
+    /// Creates one at an address of this machine.
     pub fn open(address: SocketAddr) -> BlackHole {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&address.into()).unwrap();

@@ -1,4 +1,4 @@
-//! The operations, as `wit/memory.wit` describes them.
+//! The operations behave as `wit/memory.wit` describes them.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ fn new(role: Role, content: &str) -> NewMessage {
     }
 }
 
-/// What both providers promise, with either delivery.
+/// The promises of both providers and both deliveries.
 async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
     // An unknown session.
     assert!(!memory.exists("s").await.unwrap());
@@ -89,14 +89,14 @@ async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
         );
     }
 
-    // Sessions are apart.
+    // Sessions are independent.
     memory.add("t", Role::User, "other", None).await.unwrap();
     memory.clear("s").await.unwrap();
     memory.clear("s").await.unwrap();
     assert!(!memory.exists("s").await.unwrap());
     assert_eq!(memory.count("t").await.unwrap(), 1);
 
-    // What is wrong is refused, and changes nothing.
+    // Invalid arguments are refused and change nothing.
     let (variant, text) = refusal(memory.add("", Role::User, "x", None).await);
     assert_eq!(variant, "invalid-argument");
     assert_eq!(
@@ -184,7 +184,7 @@ async fn unreadable_entries_are_passed_over_and_stay() {
 async fn an_operation_is_one_round_trip() {
     let server = server();
     let memory = memory(&server).await;
-    // The first add of all makes the script known.
+    // The first append loads the script.
     memory.add("s", Role::User, "hello", None).await.unwrap();
     let mut reads = 0;
     let mut reads_since_last = || {
@@ -226,7 +226,7 @@ async fn an_append_is_atomic() {
     );
     assert_eq!(integer(redis(&server, &["TTL", "session:s"])), -1);
 
-    // More than Lua unpacks at once.
+    // More messages than Lua unpacks at once.
     let many: Vec<_> = (0..10_000)
         .map(|n| new(Role::User, &n.to_string()))
         .collect();
@@ -268,8 +268,7 @@ async fn clones_share_their_connections() {
     for task in tasks {
         task.await.unwrap();
     }
-    // One for each of two instances, which is the default, and that of the one who
-    // asks.
+    // Two instances, which is the default, and this client.
     let clients = text(redis(&server, &["CLIENT", "LIST"]));
     assert_eq!(clients.lines().count(), 3, "{clients}");
 }

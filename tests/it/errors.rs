@@ -1,5 +1,5 @@
-//! Every error that a server, or the lack of one, can cause: the right variant,
-//! in time, with a text that names the operation and tells no secrets.
+//! Every error that a server, or its absence, can cause: the right variant, in time, with
+//! a text that names the operation and no secrets.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use session_memory_host::{Options, Role};
 
 use crate::common::{
-    Value, at_most_once, builder, elements, ends_by_itself, expires_in, free_port, integer,
-    is_redis_7, memory, memory_with, peer, peer_replying, redis, refusal, server, server_code,
-    server_with, server_with_user,
+    RETRIES, Value, at_most_once, builder, elements, ends_by_itself, expires_in, free_port,
+    integer, is_redis_7, memory, memory_with, peer, peer_replying, redis, refusal, server,
+    server_code, server_with, server_with_user,
 };
 
 const PASSWORD: &str = "hunter2-correct";
@@ -24,11 +24,8 @@ fn credentials(username: Option<&str>, password: Option<&str>) -> Options {
     }
 }
 
-/// Short, so that the tests are.
+/// Short, so that the tests are short.
 const DEADLINE: Duration = Duration::from_millis(300);
-/// What further tries take at the least until there is no time for another one: each
-/// wait is twice as long as the last.
-const TRIES: Duration = Duration::from_millis(100);
 
 fn impatient() -> Options {
     let milliseconds = DEADLINE.as_millis() as u32;
@@ -102,7 +99,7 @@ async fn a_database_that_is_not_there_is_an_invalid_argument() {
 
 #[tokio::test]
 async fn what_a_user_may_not_do_is_denied_before_anything_is_done() {
-    // Each may do everything but one thing.
+    // The user may run every command but one.
     for denied in ["rpush", "expire", "ltrim", "evalsha", "lpos"] {
         let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
         let allowed = memory_with(&server, Options::default()).await;
@@ -211,7 +208,7 @@ async fn a_key_of_another_type_is_left_alone() {
     );
     assert_eq!(integer(redis(&server, &["TTL", "session:s"])), -1);
 
-    // A transaction goes on after the push has failed.
+    // A transaction continues after the push has failed.
     let at_most_once = memory_with(&server, at_most_once()).await;
     let refused = async || {
         let added = at_most_once.add("s", Role::User, "x", None).await;
@@ -249,11 +246,11 @@ async fn other_error_replies_keep_their_code() {
     let replica_of = free_port().unwrap().to_string();
     redis(&server, &["REPLICAOF", "127.0.0.1", &replica_of]);
     let impatient = memory_with(&server, impatient()).await;
-    let added = ends_by_itself(TRIES, async || {
+    let added = ends_by_itself(RETRIES, async || {
         impatient.add("old", Role::User, "y", None).await
     });
     assert_eq!(server_code(added.await), "READONLY");
-    let cleared = ends_by_itself(TRIES, async || impatient.clear("old").await);
+    let cleared = ends_by_itself(RETRIES, async || impatient.clear("old").await);
     assert_eq!(server_code(cleared.await), "READONLY");
     assert_eq!(memory.count("old").await.unwrap(), 1);
     redis(&server, &["REPLICAOF", "NO", "ONE"]);
@@ -263,7 +260,7 @@ async fn other_error_replies_keep_their_code() {
 #[tokio::test]
 async fn a_server_that_takes_no_more_clients_is_unavailable() {
     let server = server_with(&["--maxclients", "1"]);
-    // Whoever looked whether the server is up may not be gone yet.
+    // The client that checked that the server is up may still be connected.
     let begin = Instant::now();
     let _first = loop {
         match builder(server.port(), Options::default()).open().await {
@@ -301,7 +298,7 @@ async fn where_nothing_listens_it_is_unavailable() {
 
 #[tokio::test]
 async fn every_address_of_a_name_is_tried() {
-    // The server listens on 127.0.0.1 only; localhost may be ::1 as well.
+    // The server listens on 127.0.0.1 only. localhost may also be ::1.
     let server = server();
     let options = Options {
         host: Some("localhost".to_owned()),
@@ -398,7 +395,7 @@ async fn a_peer_that_stops_reading_does_not_extend_the_deadline() {
         ..impatient()
     };
     let memory = builder(port, options).open().await.unwrap();
-    // More than the buffers on the way hold, so it cannot have been received.
+    // More than the buffers on the way hold, so the server cannot have received it.
     let content = "x".repeat(16 << 20);
     let added = ends_by_itself(DEADLINE, async || {
         memory.add("s", Role::User, &content, None).await
@@ -412,12 +409,14 @@ async fn a_connection_lost_after_the_request_leaves_the_outcome_of_a_write_unkno
         let mut buffer = [0; 64 * 1024];
         let _ = connection.read(&mut buffer);
         let _ = connection.write_all(b"+PONG\r\n");
-        // The request is read, so that closing does not reset the connection.
+        // Reads the request, so that closing does not reset the connection.
         let _ = connection.read(&mut buffer);
     });
     let open = || builder(port, impatient()).open();
     let memory = open().await.unwrap();
-    let added = ends_by_itself(TRIES, async || memory.add("s", Role::User, "x", None).await);
+    let added = ends_by_itself(RETRIES, async || {
+        memory.add("s", Role::User, "x", None).await
+    });
     let (variant, text) = refusal(added.await);
     assert_eq!(variant, "outcome-unknown");
     assert_eq!(
@@ -425,7 +424,7 @@ async fn a_connection_lost_after_the_request_leaves_the_outcome_of_a_write_unkno
         "add to \"s\": the connection was lost after the request was sent"
     );
     let memory = open().await.unwrap();
-    let got = ends_by_itself(TRIES, async || memory.get("s", None).await);
+    let got = ends_by_itself(RETRIES, async || memory.get("s", None).await);
     let (variant, text) = refusal(got.await);
     assert_eq!(variant, "unavailable");
     assert_eq!(text, "get \"s\": the connection was lost");
@@ -455,7 +454,7 @@ async fn at_most_once_nothing_is_sent_twice() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_a_protocol_error() {
-    for answer in [
+    for reply in [
         &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
         b"+OK\r\n",
         b":1\r\n:2\r\n",
@@ -466,14 +465,15 @@ async fn what_is_no_answer_is_a_protocol_error() {
         b"\r\n",
         b"$3\r\nabcd\r\n",
     ] {
-        let memory = builder(peer_replying(&[b"+PONG\r\n", answer]), Options::default())
+        let memory = builder(peer_replying(&[b"+PONG\r\n", reply]), Options::default())
             .open()
             .await
             .unwrap();
         let (variant, text) = refusal(memory.add("s", Role::User, "x", None).await);
-        assert_eq!(variant, "protocol", "{}: {text}", answer.escape_ascii());
+        assert_eq!(variant, "protocol", "{}: {text}", reply.escape_ascii());
         assert!(text.starts_with("add to \"s\": "), "{text}");
-        // The peer answers a new connection's handshake, so this one is new.
+        // The peer replies to the handshake of a new connection only, so this connection
+        // is new.
         assert_eq!(refusal(memory.get("s", None).await).0, "protocol");
     }
     let port = peer(|mut connection| {
@@ -488,12 +488,12 @@ async fn what_is_no_answer_is_a_protocol_error() {
 
 #[tokio::test]
 async fn what_is_announced_too_large_is_refused_at_once() {
-    for answer in [
+    for reply in [
         &b"$4294967295\r\n"[..],
         b"*4294967295\r\n",
         b"*2\r\n$1\r\nx\r\n$1000000000\r\n",
     ] {
-        let memory = builder(peer_replying(&[b"+PONG\r\n", answer]), Options::default())
+        let memory = builder(peer_replying(&[b"+PONG\r\n", reply]), Options::default())
             .open()
             .await
             .unwrap();
@@ -503,9 +503,9 @@ async fn what_is_announced_too_large_is_refused_at_once() {
 
 #[tokio::test]
 async fn an_error_reply_shows_no_arguments() {
-    let answer =
+    let reply =
         b"-ERR unknown command 'EVALSHA', with args beginning with: 'abc' '1' 'secret words' \r\n";
-    let memory = builder(peer_replying(&[b"+PONG\r\n", answer]), Options::default())
+    let memory = builder(peer_replying(&[b"+PONG\r\n", reply]), Options::default())
         .open()
         .await
         .unwrap();

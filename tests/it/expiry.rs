@@ -1,4 +1,4 @@
-//! When sessions expire, by policy, and with real expiry.
+//! When sessions expire under each policy, with real expiry.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn policy(ttl_policy: TtlPolicy, session_ttl: u32) -> Options {
     }
 }
 
-/// Checks that the session `s` expires in so many seconds.
+/// Checks that the session `s` expires in this many seconds.
 #[track_caller]
 fn expires_in(server: &Server, seconds: i64) {
     crate::common::expires_in(&mut server.client().unwrap(), "session:s", seconds);
@@ -48,7 +48,7 @@ async fn fixed_is_set_when_the_session_begins() {
     redis(&server, &["EXPIRE", "session:s", "50"]);
     memory.add("s", Role::User, "b", None).await.unwrap();
     expires_in(&server, 50);
-    // A session that someone made immortal gets what the policy asks for.
+    // A session without a time to live gets the one that the policy asks for.
     redis(&server, &["PERSIST", "session:s"]);
     memory.add("s", Role::User, "c", None).await.unwrap();
     expires_in(&server, 100);
@@ -75,8 +75,7 @@ async fn sessions_expire() {
     let fixed = memory_with(&server, policy(TtlPolicy::Fixed, SECONDS)).await;
     let none = memory_with(&server, policy(TtlPolicy::None, SECONDS)).await;
     none.add("none", Role::User, "a", None).await.unwrap();
-    // Each add renews the one session. The other one expires nevertheless, and then
-    // begins anew.
+    // Each append renews the sliding session. The fixed session expires and begins anew.
     let begin = Instant::now();
     let mut last = begin;
     for n in 1.. {
@@ -92,7 +91,7 @@ async fn sessions_expire() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     took(begin, time);
-    // Without an add, the one expires as well.
+    // Without an append, the sliding session expires as well.
     while sliding.exists("sliding").await.unwrap() {
         assert!(last.elapsed() < 3 * time, "it does not expire");
         tokio::time::sleep(Duration::from_millis(20)).await;

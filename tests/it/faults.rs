@@ -1,5 +1,4 @@
-//! What becomes of an scenario when something breaks on the way, at any byte of
-//! it.
+//! The result of each operation when the connection breaks at any byte.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,14 +8,14 @@ use std::time::Duration;
 use session_memory_host::{Delivery, Role};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::common::proxy::{Action, Direction, Fault, framing};
+use crate::common::proxy::{Break, Direction, Fault, framing};
 use crate::common::rig::{Figures, Rig};
 use crate::common::scenario::{SCENARIOS, Scenario};
 use crate::common::{DELIVERIES, ends_by_itself, refusal, server};
 
 impl Rig {
-    /// Runs the scenario under a fault, and checks what it came to. Answers
-    /// whether the fault was carried out.
+    /// Runs the scenario with a fault and checks the result. Returns whether the fault
+    /// was carried out.
     async fn run(
         &mut self,
         scenario: Scenario,
@@ -39,7 +38,7 @@ impl Rig {
         let may_fail = scenario.appends() && delivery == Delivery::AtMostOnce;
         match result {
             Ok(right) => {
-                assert!(right, "{case}: a wrong answer");
+                assert!(right, "{case}: a wrong result");
                 figures.acknowledged += 1;
                 figures.lost += usize::from(!applied);
             }
@@ -51,7 +50,7 @@ impl Rig {
             Err(error) => panic!("{case}: {error}"),
         }
 
-        // A connection's end takes a moment to be noticed.
+        // The component notices the end of a connection after a moment.
         tokio::time::sleep(Duration::from_millis(2)).await;
         if scenario.writes() {
             let before = stored.len();
@@ -87,7 +86,7 @@ async fn a_cut_at_every_byte_of_every_operation() {
                 let mut figures = Figures::default();
                 let whole = rig.undisturbed(scenario).await;
                 for (direction, length) in whole.lengths() {
-                    for action in [Action::Cut, Action::Reset] {
+                    for action in [Break::Cut, Break::Reset] {
                         let mut offset = 0;
                         let mut fault = Fault {
                             direction,
@@ -128,7 +127,7 @@ async fn an_append_that_arrives_after_its_retry_is_there_once() {
                     let fault = Fault {
                         direction: Direction::Request,
                         offset,
-                        action: Action::Late(Duration::from_millis(30)),
+                        action: Break::Late(Duration::from_millis(30)),
                     };
                     if !rig.run(scenario, delivery, fault, &mut figures).await {
                         return figures;
@@ -150,8 +149,8 @@ async fn silence_ends_with_the_deadline() {
     side_by_side(silence).await;
 }
 
-/// Every scenario with either delivery, side by side, since each one waits for its
-/// deadline. They begin one after the other, so that those deadlines do not pass all at
+/// Runs every scenario with either delivery concurrently, because each one waits for its
+/// deadline. They begin one after the other, so that their deadlines do not pass all at
 /// once.
 async fn side_by_side<F>(case: impl Fn(Rig, Scenario, Delivery) -> F)
 where
@@ -189,11 +188,15 @@ async fn silence(mut rig: Rig, scenario: Scenario, delivery: Delivery) {
             rig.proxy.break_next(Fault {
                 direction,
                 offset,
-                action: Action::Swallow,
+                action: Break::Swallow,
             });
             scenario.run(&rig.memory, &session).await
         });
-        assert_eq!(refusal(result.await).0, scenario.unanswered(), "{case}");
+        assert_eq!(
+            refusal(result.await).0,
+            scenario.error_without_reply(),
+            "{case}"
+        );
         let expected = if reaches {
             scenario.after()
         } else {
@@ -226,7 +229,7 @@ async fn trickle(mut rig: Rig, scenario: Scenario, delivery: Delivery) {
             rig.proxy.break_next(Fault {
                 direction,
                 offset: 0,
-                action: Action::Trickle(APART),
+                action: Break::Trickle(APART),
             });
             scenario.run(&rig.memory, &session).await
         });
@@ -236,10 +239,10 @@ async fn trickle(mut rig: Rig, scenario: Scenario, delivery: Delivery) {
             continue;
         }
         assert!(whole > 2 * DEADLINE, "{case}");
-        // The reply to one command is whole long before the other one.
+        // The append's reply is complete long before the read's.
         let expected = match (scenario, delivery, direction) {
             (Scenario::Turn, Delivery::ExactlyOnce, Direction::Reply) => "timeout",
-            _ => scenario.unanswered(),
+            _ => scenario.error_without_reply(),
         };
         assert_eq!(refusal(result).0, expected, "{case}");
         let expected = match direction {
@@ -250,16 +253,15 @@ async fn trickle(mut rig: Rig, scenario: Scenario, delivery: Delivery) {
     }
 }
 
-/// Every bit of every byte that says what a reply is and how long. Those of its
-/// contents are left out: the protocol has no checksum, and a message in which a
-/// letter is another one looks like any message.
+/// Flips every bit of every framing byte of a reply. Contents are left out: the protocol
+/// has no checksum, so a message with another letter looks like any message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_garbled_reply_is_never_taken_for_another() {
     let server = server();
     let mut runs = Vec::new();
     for delivery in DELIVERIES {
         for scenario in SCENARIOS {
-            // An id that is read back has one more digit from time to time.
+            // An id that is read back sometimes has one more digit.
             if scenario == Scenario::Turn || delivery == Delivery::AtMostOnce && !scenario.appends()
             {
                 continue;
@@ -278,12 +280,12 @@ async fn a_garbled_reply_is_never_taken_for_another() {
                         rig.proxy.break_next(Fault {
                             direction: Direction::Reply,
                             offset,
-                            action: Action::Garble(1 << bit),
+                            action: Break::Garble(1 << bit),
                         });
                         let carried_out = rig.proxy.carried_out();
                         match scenario.run(&rig.memory, &session).await {
-                            Ok(right) => assert!(right, "{case}: a wrong answer"),
-                            // A longer one is waited for.
+                            Ok(right) => assert!(right, "{case}: a wrong result"),
+                            // A longer reply is waited for.
                             Err(error) => assert!(
                                 ["protocol", "limit-exceeded", "timeout", "outcome-unknown"]
                                     .contains(&error.variant()),
@@ -303,7 +305,7 @@ async fn a_garbled_reply_is_never_taken_for_another() {
     for run in runs {
         garbled += run.await.unwrap();
     }
-    println!("bits of replies garbled: {garbled}, wrong answers: 0");
+    println!("bits of replies garbled: {garbled}, wrong results: 0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -325,8 +327,8 @@ async fn a_call_that_is_dropped_at_any_await_leaves_no_reply_behind() {
     println!("calls dropped at an await: {dropped}, replies misdelivered: 0");
 }
 
-/// Drops an scenario after 0, 1, 2 polls and so on, until it needs no more. Returns how
-/// often it was dropped.
+/// Drops an operation after 0, 1, 2 polls and so on, until it completes. Returns the
+/// number of drops.
 async fn dropped(
     mut rig: Rig,
     scenario: Scenario,
@@ -340,11 +342,11 @@ async fn dropped(
     loop {
         let case = format!("{scenario:?} {delivery:?} after {polls} polls, {direction:?}");
         let session = rig.session(scenario);
-        // The slower it is, the more often it is polled.
+        // A slow connection means more polls.
         rig.proxy.break_next(Fault {
             direction,
             offset: 0,
-            action: Action::Trickle(Duration::from_micros(300)),
+            action: Break::Trickle(Duration::from_micros(300)),
         });
         let result = polled(scenario.run(&rig.memory, &session), polls).await;
         rig.proxy.break_nothing();
@@ -354,7 +356,7 @@ async fn dropped(
             "{case}: {messages:?}"
         );
         assert_eq!(rig.memory.count(&other).await.unwrap(), 1, "{case}");
-        // What was given up may still be on its way.
+        // The dropped operation's connection may still be closing.
         while result.is_none() && rig.proxy.connections() > 1 {
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
@@ -390,18 +392,18 @@ async fn after_a_timeout(mut rig: Rig, scenario: Scenario) {
     rig.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
-        action: Action::Swallow,
+        action: Break::Swallow,
     });
     let result = scenario.run(&rig.memory, &session).await;
-    assert_eq!(refusal(result).0, scenario.unanswered());
+    assert_eq!(refusal(result).0, scenario.error_without_reply());
 
-    // The component has been given up with its connection, and now the first
-    // one of the new one is lost, too.
+    // The instance was discarded with its connection, and now the first exchange of the
+    // new connection is lost as well.
     let session = rig.session(scenario);
     let mut fault = Some(Fault {
         direction: Direction::Reply,
         offset: 0,
-        action: Action::Cut,
+        action: Break::Cut,
     });
     rig.proxy.plan(move |_| fault.take());
     let carried_out = rig.proxy.carried_out();
@@ -422,7 +424,7 @@ async fn an_idle_connection_that_was_closed_is_replaced_at_once() {
             while rig.proxy.connections() > 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // Nothing was awaited since, so the runtime has had no occasion to look.
+            // Nothing was awaited since, so the runtime cannot have noticed.
             let result = scenario.run(&rig.memory, &session).await;
             assert!(result.unwrap(), "{scenario:?} {delivery:?}");
             assert_eq!(rig.stored(&session), scenario.after());
@@ -430,7 +432,7 @@ async fn an_idle_connection_that_was_closed_is_replaced_at_once() {
     }
 }
 
-/// The output of a future, if it takes no more polls than that.
+/// Returns the output of a future that needs no more polls than given.
 async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -448,9 +450,9 @@ async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     .await
 }
 
-/// Long enough for what is to succeed within it, also on a busy machine.
+/// Long enough for an operation that succeeds, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// A deadline that nothing runs into, also on a busy machine.
+/// Long enough for any operation, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between the bytes of a trickle.
+/// The time between two bytes of a trickle.
 const APART: Duration = Duration::from_millis(66);

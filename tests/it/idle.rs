@@ -1,4 +1,4 @@
-//! Connections that nobody has used for a while.
+//! Idle connections.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +8,7 @@ use session_memory_host::Options;
 use crate::common::proxy::Proxy;
 use crate::common::{builder, server};
 
-/// The connection and the number of each exchange, when there was a pause between two
-/// operations.
+/// The connection and the number of each exchange, with a pause between two operations.
 async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
     let server = server();
     let proxy = Proxy::start(server.address());
@@ -28,7 +27,7 @@ async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
     };
     let memory = builder(proxy.port(), options).open().await.unwrap();
     memory.count("s").await.unwrap();
-    // It is time that matters here, and nothing else.
+    // Only time can make a connection idle.
     tokio::time::sleep(Duration::from_millis(150)).await;
     memory.count("s").await.unwrap();
     places.lock().unwrap().clone()
@@ -54,10 +53,10 @@ async fn an_idle_connection_is_probed_after_a_minute() {
     let server = server();
     let memory = memory(&server).await;
     memory.count("s").await.unwrap();
-    // What is not asked for, a connection has not.
+    // By default a connection has no keep-alive.
     let _other = TcpStream::connect(server.address()).unwrap();
     let mut timers = Vec::new();
-    // There may still be something to be acknowledged, which takes the timer.
+    // While there is something to acknowledge, the timer is another one.
     wait_until(|| {
         let sockets = connected_to(server.port());
         timers = sockets.iter().map(|socket| socket.keep_alive).collect();

@@ -1,4 +1,4 @@
-//! Who sees what: clients next to one another, calls that are given up.
+//! Clients and calls do not see each other's data.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ async fn a_connection_that_the_server_closed_is_replaced() {
         &server,
         &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"],
     );
-    // The end of a connection takes a moment to arrive, even on loopback.
+    // The end of a connection arrives after a moment, even on loopback.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(memory.add("s", Role::User, "after", None).await.unwrap(), 2);
 }
@@ -112,13 +112,13 @@ async fn a_server_that_was_started_again_is_used_again() {
     let memory = memory_with(&server, options).await;
     memory.add("s", Role::User, "before", None).await.unwrap();
     server.kill().unwrap();
-    // It goes on trying until there is no time for another try.
+    // It retries until there is no time for another attempt.
     let lost = ends_by_itself(Duration::from_millis(300), async || {
         memory.add("s", Role::User, "lost", None).await
     });
     assert_eq!(refusal(lost.await).0, "unavailable");
     server.restart().unwrap();
-    // The server has forgotten the script, too.
+    // The server has lost the script as well.
     assert_eq!(memory.add("s", Role::User, "after", None).await.unwrap(), 1);
 }
 

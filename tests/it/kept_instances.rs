@@ -1,6 +1,5 @@
-//! A host that keeps its instances: one of a few lines, as others may have, which ends
-//! nothing and stops nothing from outside. Ours discards an instance whose call was cut
-//! short, and with it whatever it held.
+//! A minimal host that keeps its instances, as other hosts may: it never discards or
+//! stops one. Ours discards an instance whose call was cut short, with all its resources.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -37,12 +36,12 @@ mod bindings {
 use bindings::Provider;
 use bindings::exports::edge::session_memory::types::{Error, Options, Role};
 
-struct State {
+struct HostState {
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
-impl WasiView for State {
+impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -51,17 +50,17 @@ impl WasiView for State {
     }
 }
 
-/// An instance, which lives as long as this does.
+/// An instance that lives until it is dropped.
 struct Instance {
-    store: Store<State>,
+    store: Store<HostState>,
     exports: Provider,
 }
 
 impl Instance {
-    /// An instance that may use the network, and what else it is told.
+    /// An instance with network access, and further configuration.
     async fn new(configure: impl FnOnce(&mut WasiCtxBuilder)) -> Instance {
         let mut config = Config::new();
-        // As the library has it, so that compiled code is found in the same cache.
+        // As in the library, so that the cache of compiled code serves both.
         config.epoch_interruption(true);
         let engine = Engine::new(&config).unwrap();
         let component = Component::from_binary(&engine, COMPONENT).unwrap();
@@ -70,7 +69,7 @@ impl Instance {
         let mut wasi = WasiCtx::builder();
         wasi.inherit_network().allow_tcp(true);
         configure(&mut wasi);
-        let state = State {
+        let state = HostState {
             wasi: wasi.build(),
             table: ResourceTable::new(),
         };
@@ -104,7 +103,7 @@ impl Instance {
     }
 }
 
-/// What no call takes, not even on a slow machine.
+/// Longer than any call, even on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn options(port: u16) -> Options {
@@ -130,32 +129,32 @@ fn options(port: u16) -> Options {
     }
 }
 
-/// What a [`Way`] does with what the component sends after the handshake.
+/// What a [`Link`] does with the component's bytes after the handshake.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
-    /// Takes it to the server.
+    /// Passes them on to the server.
     Carries,
-    /// Lets it lie.
+    /// Does not read them.
     Stalls,
     /// Resets the connection.
     Resets,
 }
 
-/// A way to a server that takes nothing for a while.
-struct Way {
+/// A link to a server that can stall.
+struct Link {
     port: u16,
-    shared: Arc<Shared>,
+    shared: Arc<LinkState>,
 }
 
-struct Shared {
+struct LinkState {
     mode: Mutex<Mode>,
     changed: Condvar,
 }
 
-impl Way {
-    fn start(server: &Server) -> Way {
+impl Link {
+    fn start(server: &Server) -> Link {
         let address = server.address();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LinkState {
             mode: Mutex::new(Mode::Carries),
             changed: Condvar::new(),
         });
@@ -163,7 +162,7 @@ impl Way {
             let shared = Arc::clone(&shared);
             move |component| carry(&component, address, &shared)
         });
-        Way { port, shared }
+        Link { port, shared }
     }
 
     fn set(&self, mode: Mode) {
@@ -172,20 +171,20 @@ impl Way {
     }
 }
 
-/// Carries a connection until one of its ends closes it.
-fn carry(mut component: &TcpStream, server: SocketAddr, shared: &Shared) {
-    // Gone with its test.
+/// Forwards a connection until one of its ends closes it.
+fn carry(mut component: &TcpStream, server: SocketAddr, shared: &LinkState) {
+    // The server has ended with its test.
     let Ok(server) = TcpStream::connect(server) else {
         return;
     };
     component.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
-    // So that a few megabytes do not fit in between.
+    // A small buffer, so that a few megabytes do not fit on the way.
     let sock = SockRef::from(component);
     sock.set_recv_buffer_size(64 * 1024).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Either end may be gone.
+            // Either end may have closed.
             let _ = std::io::copy(&mut &server, &mut &*component);
             let _ = component.shutdown(Shutdown::Both);
         });
@@ -211,7 +210,7 @@ fn carry(mut component: &TcpStream, server: SocketAddr, shared: &Shared) {
     });
 }
 
-/// More than what lies between the component and a peer that does not read.
+/// More than the buffers between the component and a peer that does not read.
 fn large() -> String {
     "x".repeat(8 << 20)
 }
@@ -219,31 +218,31 @@ fn large() -> String {
 const TOO_MANY: &str = "8 earlier connections have bytes that the server does not take, and there \
                         are to be no more of them";
 
-/// An instance with clients of one server.
+/// An instance with two clients of one server.
 struct Hung {
     server: Server,
-    way: Way,
+    link: Link,
     instance: Instance,
     patient: ResourceAny,
-    /// What was not closed.
+    /// The sockets that were not closed.
     sockets: Vec<Socket>,
 }
 
-/// Lets so many adds hang on a way that takes nothing.
+/// Makes this many appends hang on a link that stalls.
 async fn hang(adds: u32) -> Hung {
     let server = server();
-    let way = Way::start(&server);
+    let link = Link::start(&server);
     let mut instance = Instance::new(|_| ()).await;
     let hasty = Options {
         operation_timeout: Some(1000),
         response_timeout: Some(40),
-        ..options(way.port)
+        ..options(link.port)
     };
     let hasty = instance.open(&hasty).await.unwrap();
-    let patient = instance.open(&options(way.port)).await.unwrap();
+    let patient = instance.open(&options(link.port)).await.unwrap();
     assert_eq!(instance.add(patient, "s", "before").await.unwrap(), 1);
 
-    way.set(Mode::Stalls);
+    link.set(Mode::Stalls);
     let text = large();
     let mut refused = 0;
     let begin = Instant::now();
@@ -251,19 +250,19 @@ async fn hang(adds: u32) -> Hung {
         match instance.add(hasty, "large", &text).await {
             Err(Error::Timeout(_)) => {}
             Err(Error::Unavailable(text)) => {
-                let on = format!("add to \"large\": connect to \"127.0.0.1:{}\"", way.port);
+                let on = format!("add to \"large\": connect to \"127.0.0.1:{}\"", link.port);
                 assert_eq!(text, format!("{on}: {TOO_MANY}"));
                 refused += 1;
             }
             other => panic!("{number}: {other:?}"),
         }
-        // That of the patient client is among them.
-        let sockets = connected_to(way.port).len();
+        // The patient client's socket is one of them.
+        let sockets = connected_to(link.port).len();
         assert!(sockets <= 9, "{number}: {sockets}");
     }
-    // On a slow machine not every one of the first adds leaves two of them.
+    // On a slow machine some of the first appends do not leave two sockets.
     assert!(refused >= adds - 20, "{refused}");
-    // None of them waits until its deadline.
+    // No append waits until its deadline.
     assert!(
         begin.elapsed() < Duration::from_secs(25),
         "{:?}",
@@ -271,13 +270,13 @@ async fn hang(adds: u32) -> Hung {
     );
     let mut sockets = Vec::new();
     wait_until(|| {
-        sockets = connected_to(way.port);
+        sockets = connected_to(link.port);
         sockets.len() == 9
     });
     assert!(sockets.iter().all(Socket::is_held));
     Hung {
         server,
-        way,
+        link,
         instance,
         patient,
         sockets,
@@ -285,7 +284,7 @@ async fn hang(adds: u32) -> Hung {
 }
 
 impl Hung {
-    /// The way takes everything again: the sockets are closed by the calls that come.
+    /// The link passes everything on again. Further calls close the sockets.
     async fn recover(mut self) {
         let begin = Instant::now();
         while self
@@ -299,7 +298,7 @@ impl Hung {
             let count = self.instance.count(self.patient, "s").await;
             assert_eq!(count.unwrap(), 1);
         }
-        // No whole request was handed over, and so nothing was stored.
+        // No request was complete, so nothing was stored.
         assert_eq!(
             integer(redis(&self.server, &["EXISTS", "session:large"])),
             0
@@ -308,24 +307,24 @@ impl Hung {
             let added = self.instance.add(self.patient, session, text).await;
             assert_eq!(added.unwrap(), length);
         }
-        wait_until(|| connected_to(self.way.port).len() == 1);
+        wait_until(|| connected_to(self.link.port).len() == 1);
     }
 }
 
 #[tokio::test]
 async fn no_more_than_eight_sockets_are_kept_until_their_bytes_are_taken() {
     let hung = hang(100).await;
-    hung.way.set(Mode::Carries);
+    hung.link.set(Mode::Carries);
     hung.recover().await;
 }
 
 #[tokio::test]
 async fn no_more_than_eight_sockets_are_kept_until_they_are_reset() {
     let hung = hang(40).await;
-    hung.way.set(Mode::Resets);
-    // The patient client's has nothing to be read, and is not reset.
-    wait_until(|| connected_to(hung.way.port).len() == 1);
-    hung.way.set(Mode::Carries);
+    hung.link.set(Mode::Resets);
+    // The patient client's socket has nothing to send, and is not reset.
+    wait_until(|| connected_to(hung.link.port).len() == 1);
+    hung.link.set(Mode::Carries);
     hung.recover().await;
 }
 
@@ -334,7 +333,7 @@ async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    for (variable, value, said) in [
+    for (variable, value, error_text) in [
         (
             "REDIS_HOST",
             "redis://:hunter2@localhost:6379/0",
@@ -356,7 +355,7 @@ async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
         ),
     ] {
         let mut instance = Instance::new(|wasi| {
-            // The first of a name counts.
+            // The first variable with a name counts.
             let variables = [
                 (variable, value),
                 ("REDIS_HOST", "127.0.0.1"),
@@ -372,7 +371,7 @@ async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
         };
         match instance.open(&none).await {
             Err(Error::InvalidArgument(text)) => {
-                assert_eq!(text, format!("open: option {said}"));
+                assert_eq!(text, format!("open: option {error_text}"));
             }
             other => panic!("{variable}: {other:?}"),
         }

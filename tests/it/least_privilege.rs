@@ -1,5 +1,5 @@
-//! A user with the permissions that README names, and no others: without LINDEX, which
-//! may be left out.
+//! A user with the permissions that README names, and no others. It has no LINDEX, which
+//! is optional.
 
 use session_memory_host::{Delivery, NewMessage, Options, Role, TtlPolicy};
 
@@ -51,7 +51,7 @@ fn permit(server: &Server, keys: &str, commands: &[&str]) {
     redis(server, &words);
 }
 
-/// Every operation, with every policy, with and without a most number of messages.
+/// Runs every operation with every policy, with and without a limit of messages.
 async fn everything(server: &Server, delivery: Delivery) -> Result<(), String> {
     for ttl_policy in [TtlPolicy::Sliding, TtlPolicy::Fixed, TtlPolicy::None] {
         let needs_redis_7 = delivery == Delivery::AtMostOnce && ttl_policy == TtlPolicy::Fixed;
@@ -61,7 +61,7 @@ async fn everything(server: &Server, delivery: Delivery) -> Result<(), String> {
         }
         for max_messages in [None, Some(2)] {
             redis(server, &["FLUSHALL"]);
-            // So that the script is sent in full once.
+            // Makes the component send the whole script once.
             redis(server, &["SCRIPT", "FLUSH"]);
             let options = Options {
                 username: Some("agent".to_owned()),
@@ -82,27 +82,36 @@ async fn everything(server: &Server, delivery: Delivery) -> Result<(), String> {
 
 async fn operations(server: &Server, options: Options) -> Result<(), String> {
     let kept = options.max_messages.unwrap_or(3);
-    let said = |error: session_memory_host::Error| format!("{}: {error}", error.variant());
+    let describe = |error: session_memory_host::Error| format!("{}: {error}", error.variant());
     let message = NewMessage {
         role: Role::User,
         content: "x".to_owned(),
         metadata: None,
     };
-    let memory = builder(server.port(), options).open().await.map_err(said)?;
-    memory.add("s", Role::User, "x", None).await.map_err(said)?;
+    let memory = builder(server.port(), options)
+        .open()
+        .await
+        .map_err(describe)?;
+    memory
+        .add("s", Role::User, "x", None)
+        .await
+        .map_err(describe)?;
     let length = memory
         .add_all("s", &[message.clone(), message])
         .await
-        .map_err(said)?;
+        .map_err(describe)?;
     assert_eq!(length, kept);
-    assert_eq!(memory.add_all("s", &[]).await.map_err(said)?, kept);
-    assert_eq!(memory.get("s", Some(1)).await.map_err(said)?.len(), 1);
-    assert_eq!(memory.history("s", None).await.map_err(said)?.total, kept);
-    assert!(memory.exists("s").await.map_err(said)?);
-    assert_eq!(memory.count("s").await.map_err(said)?, kept);
-    memory.clear("s").await.map_err(said)?;
+    assert_eq!(memory.add_all("s", &[]).await.map_err(describe)?, kept);
+    assert_eq!(memory.get("s", Some(1)).await.map_err(describe)?.len(), 1);
+    assert_eq!(
+        memory.history("s", None).await.map_err(describe)?.total,
+        kept
+    );
+    assert!(memory.exists("s").await.map_err(describe)?);
+    assert_eq!(memory.count("s").await.map_err(describe)?, kept);
+    memory.clear("s").await.map_err(describe)?;
 
-    // A key of another type stays what it was, with its time to live.
+    // A key of another type keeps its value and its time to live.
     let mut other = server.client().map_err(|error| error.to_string())?;
     for (set, ttl) in [
         (&["SET", "session:foreign", "x"][..], None),
@@ -113,7 +122,7 @@ async fn operations(server: &Server, options: Options) -> Result<(), String> {
         command(set);
         match memory.add("foreign", Role::User, "x", None).await {
             Err(error) if error.variant() == "wrong-type" => {}
-            Err(error) => return Err(said(error)),
+            Err(error) => return Err(describe(error)),
             Ok(_) => panic!("it did not fail"),
         }
         match ttl {

@@ -1,4 +1,4 @@
-//! Large messages, large histories, and what is too large.
+//! Large messages and histories, and those that are too large.
 
 use session_memory_host::{NewMessage, Options, Role};
 
@@ -109,7 +109,7 @@ async fn a_reply_that_is_too_large_is_refused() {
         text,
         "get \"s\": the reply is larger than 10000 bytes (max-reply-bytes)"
     );
-    // The next operation has a new connection.
+    // The next operation uses a new connection.
     assert_eq!(memory.get("s", Some(5)).await.unwrap().len(), 5);
     assert_eq!(memory.count("s").await.unwrap(), 20);
 }
@@ -127,7 +127,7 @@ async fn a_reply_that_the_memory_does_not_hold_ends_in_an_error() {
         .await
         .unwrap();
     assert!(memory.get("s", None).await.is_err());
-    // Whatever became of the instance, the next call is served.
+    // Whether or not the instance was discarded, the next call succeeds.
     assert_eq!(memory.get("s", Some(2)).await.unwrap().len(), 2);
 }
 

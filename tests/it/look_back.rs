@@ -1,27 +1,27 @@
-//! What an append finds out before it pushes: whether it is there already, and when
-//! it need not search for that.
+//! How an append finds out whether it is in the list already, and when it can skip the
+//! search.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use session_memory_host::{Options, Role, SessionMemory};
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::proxy::{Break, Direction, Fault, Proxy};
 use crate::common::{
     RedisClient, Server, calls, contents, elements, memory_through_proxy, redis, server,
 };
 
-/// A memory whose way to the server can be broken, and a look at what is there.
-struct Bench {
+/// A memory that reaches its server through a proxy.
+struct Fixture {
     proxy: Proxy,
     memory: SessionMemory,
     redis: RedisClient,
 }
 
-impl Bench {
-    async fn new(server: &Server) -> Bench {
+impl Fixture {
+    async fn new(server: &Server) -> Fixture {
         let (proxy, memory) = memory_through_proxy(server, Options::default()).await;
-        Bench {
+        Fixture {
             proxy,
             memory,
             redis: server.client().unwrap(),
@@ -37,7 +37,7 @@ impl Bench {
         contents(&mut self.redis, &format!("session:{session}"))
     }
 
-    /// How many searches the server runs for an append.
+    /// The number of searches that the server runs for an append.
     async fn searches(&mut self, session: &str) -> u32 {
         self.redis.command(&["CONFIG", "RESETSTAT"]).unwrap();
         self.add(session, "x").await;
@@ -48,85 +48,85 @@ impl Bench {
 #[tokio::test]
 async fn it_searches_only_if_the_last_entry_does_not_rule_it_out() {
     let server = server();
-    let mut bench = Bench::new(&server).await;
-    // An instance that has appended nothing there has nothing to compare with.
+    let mut fixture = Fixture::new(&server).await;
+    // An instance that has not appended to a session has nothing to compare with.
     for session in ["a", "new"] {
-        assert_eq!(bench.searches(session).await, 1);
-        assert_eq!(bench.searches(session).await, 0);
+        assert_eq!(fixture.searches(session).await, 1);
+        assert_eq!(fixture.searches(session).await, 0);
     }
-    assert_eq!(bench.searches("a").await, 0);
+    assert_eq!(fixture.searches("a").await, 0);
 
-    // Somebody else writes, with an id or without.
-    let other = Bench::new(&server).await;
+    // Another writer appends, with an id or without.
+    let other = Fixture::new(&server).await;
     other.add("a", "other").await;
-    assert_eq!(bench.searches("a").await, 1);
-    assert_eq!(bench.searches("a").await, 0);
+    assert_eq!(fixture.searches("a").await, 1);
+    assert_eq!(fixture.searches("a").await, 0);
     let python = r#"{"role": "user", "content": "hello"}"#;
     redis(&server, &["RPUSH", "session:a", python]);
-    assert_eq!(bench.searches("a").await, 1);
-    assert_eq!(bench.searches("a").await, 0);
+    assert_eq!(fixture.searches("a").await, 1);
+    assert_eq!(fixture.searches("a").await, 0);
 
-    // What was sent more than once, may come once more.
-    bench.proxy.break_next(Fault {
+    // A request that was sent more than once may arrive once more.
+    fixture.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
-        action: Action::Cut,
+        action: Break::Cut,
     });
-    bench.add("b", "lost").await;
-    bench.proxy.break_nothing();
-    assert_eq!(bench.searches("b").await, 1);
-    assert_eq!(bench.searches("b").await, 0);
-    assert_eq!(bench.searches("a").await, 0);
+    fixture.add("b", "lost").await;
+    fixture.proxy.break_nothing();
+    assert_eq!(fixture.searches("b").await, 1);
+    assert_eq!(fixture.searches("b").await, 0);
+    assert_eq!(fixture.searches("a").await, 0);
 
-    // To look at a large entry costs more than a search.
-    bench.add("a", &"x".repeat(4096)).await;
-    assert_eq!(bench.searches("a").await, 1);
-    assert_eq!(bench.searches("a").await, 0);
+    // Reading a large last entry would cost more than a search.
+    fixture.add("a", &"x".repeat(4096)).await;
+    assert_eq!(fixture.searches("a").await, 1);
+    assert_eq!(fixture.searches("a").await, 0);
 
-    // Nothing is in a session that is not there.
-    bench.memory.clear("a").await.unwrap();
-    assert_eq!(bench.searches("a").await, 0);
+    // An empty session needs no search.
+    fixture.memory.clear("a").await.unwrap();
+    assert_eq!(fixture.searches("a").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_arrives_late_behind_an_own_message_is_there_once() {
     let server = server();
-    let mut bench = Bench::new(&server).await;
+    let mut fixture = Fixture::new(&server).await;
     for number in 0..20 {
         let session = number.to_string();
-        bench.add(&session, "before").await;
-        bench.add(&session, "own").await;
-        bench.proxy.break_next(Fault {
+        fixture.add(&session, "before").await;
+        fixture.add(&session, "own").await;
+        fixture.proxy.break_next(Fault {
             direction: Direction::Request,
             offset: number,
-            action: Action::Late(Duration::from_millis(30)),
+            action: Break::Late(Duration::from_millis(30)),
         });
-        bench.add(&session, "late").await;
-        bench.proxy.break_nothing();
+        fixture.add(&session, "late").await;
+        fixture.proxy.break_nothing();
         let mut expected = vec!["before", "own", "late"];
-        // The first try finds its own message at the end, or another one.
+        // The first attempt finds its own message last, or another one.
         if number % 2 == 0 {
-            bench.add(&session, "after").await;
+            fixture.add(&session, "after").await;
             expected.push("after");
         }
-        bench.proxy.settle().await;
-        assert_eq!(bench.contents(&session), expected, "{number}");
+        fixture.proxy.settle().await;
+        assert_eq!(fixture.contents(&session), expected, "{number}");
     }
-    assert_eq!(bench.proxy.carried_out(), 20);
+    assert_eq!(fixture.proxy.carried_out(), 20);
 }
 
-/// Another instance would find nothing of its own at the end.
+/// Another instance would find no message of its own at the end.
 #[tokio::test]
 async fn a_session_keeps_to_an_instance() {
     let server = server();
-    let mut bench = Bench::new(&server).await;
-    tokio::join!(bench.add("one", "x"), bench.add("other", "x"));
-    assert_eq!(bench.proxy.connections(), 2);
+    let mut fixture = Fixture::new(&server).await;
+    tokio::join!(fixture.add("one", "x"), fixture.add("other", "x"));
+    assert_eq!(fixture.proxy.connections(), 2);
     let mut instances = BTreeSet::new();
     for session in 0..40 {
         let session = session.to_string();
-        bench.add(&session, "x").await;
-        assert_eq!(bench.searches(&session).await, 0);
+        fixture.add(&session, "x").await;
+        assert_eq!(fixture.searches(&session).await, 0);
         let of = |element: &String| {
             let (_, id) = element.split_once(r#""id":""#).unwrap();
             id.split_once('-').unwrap().0.to_owned()
@@ -136,19 +136,19 @@ async fn a_session_keeps_to_an_instance() {
         assert_eq!(of_session.len(), 1, "{session}");
         instances.extend(of_session);
     }
-    // That all prefer the same one has a chance of 1 in 2^39.
+    // The probability that all prefer the same one is 1 in 2^39.
     assert_eq!(instances.len(), 2);
 }
 
-/// As it is for a user who may not look at the end of a list.
+/// For a user who may not read the last entry.
 #[tokio::test]
 async fn it_searches_where_it_may_not_look_at_the_end() {
     let server = server();
-    let mut bench = Bench::new(&server).await;
+    let mut fixture = Fixture::new(&server).await;
     let rules = ["ACL", "SETUSER", "default", "-lindex"];
     redis(&server, &rules);
     for _ in 0..3 {
-        assert_eq!(bench.searches("a").await, 1);
+        assert_eq!(fixture.searches("a").await, 1);
     }
-    assert_eq!(bench.contents("a").len(), 3);
+    assert_eq!(fixture.contents("a").len(), 3);
 }

@@ -1,4 +1,4 @@
-//! The whole of Session Memory against real Redis servers.
+//! All of Session Memory against real Redis servers.
 
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 

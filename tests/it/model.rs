@@ -8,10 +8,10 @@ use std::time::Duration;
 use fastrand::Rng;
 use session_memory_host::{Delivery, Error, NewMessage, Options, Role, SessionMemory};
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::proxy::{Break, Direction, Fault, Proxy};
 use crate::common::{builder, contents_with_ttl, server};
 
-/// Set to a seed, it repeats a run.
+/// The environment variable with the seed of a run to repeat.
 const SEED: &str = "MODEL_SEED";
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn random_operations_under_random_faults_keep_to_the_model() {
         Err(_) => fastrand::u64(..),
     };
     println!("{SEED}={seed}");
-    // Side by side, since now and then something is swallowed, and each waits for that.
+    // Concurrently, because some requests are swallowed and wait for a timeout.
     let run = |delivery| async move { run(&mut Rng::with_seed(seed), delivery).await };
     tokio::join!(run(Delivery::ExactlyOnce), run(Delivery::AtMostOnce));
 }
@@ -34,7 +34,7 @@ async fn run(rng: &mut Rng, delivery: Delivery) {
     for _ in 0..CLIENTS {
         let options = Options {
             delivery: Some(delivery),
-            // On a machine that is busy an operation without a fault takes its time, too.
+            // On a busy machine even an operation without a fault takes a while.
             operation_timeout: Some(1500),
             response_timeout: Some(100),
             ..Options::default()
@@ -46,23 +46,23 @@ async fn run(rng: &mut Rng, delivery: Delivery) {
     for step in 0..STEPS {
         let client = &clients[rng.usize(..clients.len())];
         let session = SESSIONS[rng.usize(..SESSIONS.len())];
-        let operation = Operation::random(rng, step);
+        let call = Call::random(rng, step);
         let faults = random_faults(rng);
-        let case = format!("step {step}: {operation:?} on {session}, {delivery:?}, {faults:?}");
-        // The faults of a step strike at most once each, one an exchange, at
-        // handshakes as well.
+        let case = format!("step {step}: {call:?} on {session}, {delivery:?}, {faults:?}");
+        // Each fault of a step is injected at most once, one an exchange, handshakes
+        // included.
         let mut left = faults.into_iter();
         proxy.plan(move |_| left.next().flatten());
 
         let before = model.entry(session).or_default().clone();
-        let after = operation.applied_to(&before);
-        let result = operation.run(client, session, &before).await;
+        let after = call.applied_to(&before);
+        let result = call.run(client, session, &before).await;
         proxy.break_nothing();
         proxy.settle().await;
         let stored = contents_with_ttl(&mut redis, session, &case);
         match result {
             Ok(right) => {
-                assert!(right, "{case}: a wrong answer");
+                assert!(right, "{case}: a wrong result");
                 assert_eq!(stored, after, "{case}: acknowledged");
                 acknowledged += 1;
             }
@@ -96,7 +96,7 @@ const CLIENTS: usize = 4;
 const SESSIONS: [&str; 3] = ["one", "two", "three"];
 
 #[derive(Debug)]
-enum Operation {
+enum Call {
     Add(String),
     AddAll(Vec<String>),
     Get(Option<u32>),
@@ -106,33 +106,33 @@ enum Operation {
     Count,
 }
 
-impl Operation {
-    fn random(rng: &mut Rng, step: usize) -> Operation {
+impl Call {
+    fn random(rng: &mut Rng, step: usize) -> Call {
         match rng.u32(..20) {
-            0..8 => Operation::Add(step.to_string()),
+            0..8 => Call::Add(step.to_string()),
             8..11 => {
                 let messages = 0..rng.u32(1..5);
-                Operation::AddAll(messages.map(|n| format!("{step} {n}")).collect())
+                Call::AddAll(messages.map(|n| format!("{step} {n}")).collect())
             }
-            11..14 => Operation::Get(rng.bool().then(|| rng.u32(1..10))),
-            14..16 => Operation::History,
-            16 => Operation::Clear,
-            17 => Operation::Exists,
-            _ => Operation::Count,
+            11..14 => Call::Get(rng.bool().then(|| rng.u32(1..10))),
+            14..16 => Call::History,
+            16 => Call::Clear,
+            17 => Call::Exists,
+            _ => Call::Count,
         }
     }
 
-    /// What a session holds after it.
+    /// The messages in the session after the call.
     fn applied_to(&self, before: &[String]) -> Vec<String> {
         match self {
-            Operation::Add(content) => [before, slice::from_ref(content)].concat(),
-            Operation::AddAll(contents) => [before, contents].concat(),
-            Operation::Clear => Vec::new(),
+            Call::Add(content) => [before, slice::from_ref(content)].concat(),
+            Call::AddAll(contents) => [before, contents].concat(),
+            Call::Clear => Vec::new(),
             _ => before.to_vec(),
         }
     }
 
-    /// Whether it was answered as it should be.
+    /// Runs the call. Returns whether its result is the right one.
     async fn run(
         &self,
         memory: &SessionMemory,
@@ -141,10 +141,8 @@ impl Operation {
     ) -> Result<bool, Error> {
         let length = self.applied_to(before).len() as u32;
         Ok(match self {
-            Operation::Add(content) => {
-                memory.add(session, Role::User, content, None).await? == length
-            }
-            Operation::AddAll(contents) => {
+            Call::Add(content) => memory.add(session, Role::User, content, None).await? == length,
+            Call::AddAll(contents) => {
                 let messages = contents.iter().map(|content| NewMessage {
                     role: Role::Assistant,
                     content: content.clone(),
@@ -153,26 +151,26 @@ impl Operation {
                 let messages: Vec<_> = messages.collect();
                 memory.add_all(session, &messages).await? == length
             }
-            Operation::Get(limit) => {
+            Call::Get(limit) => {
                 let messages = memory.get(session, *limit).await?;
                 let limit = limit.map_or(usize::MAX, |limit| limit as usize);
                 let from = before.len().saturating_sub(limit);
                 messages.iter().map(|m| &m.content).eq(&before[from..])
             }
-            Operation::History => {
+            Call::History => {
                 let history = memory.history(session, None).await?;
                 history.messages.iter().map(|m| &m.content).eq(before)
                     && (history.total, history.skipped) == (length, 0)
                     && history.ttl_seconds.is_none() == before.is_empty()
             }
-            Operation::Clear => memory.clear(session).await.map(|()| true)?,
-            Operation::Exists => memory.exists(session).await? != before.is_empty(),
-            Operation::Count => memory.count(session).await? == length,
+            Call::Clear => memory.clear(session).await.map(|()| true)?,
+            Call::Exists => memory.exists(session).await? != before.is_empty(),
+            Call::Count => memory.count(session).await? == length,
         })
     }
 }
 
-/// For each exchange of a step what is to go wrong in it. After them all is well.
+/// The faults of a step, one for each exchange. Later exchanges have none.
 fn random_faults(rng: &mut Rng) -> Vec<Option<Fault>> {
     let exchanges = 0..rng.usize(..4);
     exchanges
@@ -189,11 +187,11 @@ fn random_fault(rng: &mut Rng) -> Fault {
     // Most replies are short.
     let longest = [8, 64, 512][rng.usize(..3)];
     let action = match rng.u32(..20) {
-        0..8 => Action::Cut,
-        8..14 => Action::Reset,
-        14..17 => Action::Delay(Duration::from_millis(rng.u64(1..30))),
-        17..19 => Action::Trickle(Duration::from_micros(rng.u64(1..300))),
-        _ => Action::Swallow,
+        0..8 => Break::Cut,
+        8..14 => Break::Reset,
+        14..17 => Break::Delay(Duration::from_millis(rng.u64(1..30))),
+        17..19 => Break::Trickle(Duration::from_micros(rng.u64(1..300))),
+        _ => Break::Swallow,
     };
     Fault {
         direction,

@@ -1,4 +1,4 @@
-//! What the append script does on servers before Redis 7, and before Redis 6.0.6.
+//! The append script on servers before Redis 7, and before Redis 6.0.6.
 
 use crate::common::{Value, elements, expires_in, integer, redis, server, server_with_user};
 
@@ -35,19 +35,19 @@ async fn the_script_does_the_same_before_redis_7() {
     assert_eq!(integer(redis(&server, &["TTL", "n"])), -1);
 
     redis(&server, &["SET", "foreign", "x"]);
-    let answer = append(&[], "foreign", "sliding", "4", ["a", "b"]);
+    let reply = append(&[], "foreign", "sliding", "4", ["a", "b"]);
     assert!(
-        matches!(&answer, Value::Error(text) if text.starts_with("WRONGTYPE")),
-        "{answer:?}"
+        matches!(&reply, Value::Error(text) if text.starts_with("WRONGTYPE")),
+        "{reply:?}"
     );
     assert_eq!(integer(redis(&server, &["TTL", "foreign"])), -1);
 
     for key in ["k", "new"] {
-        let answer = append(&["AUTH", "agent", ""], key, "sliding", "0", ["x", "y"]);
+        let reply = append(&["AUTH", "agent", ""], key, "sliding", "0", ["x", "y"]);
         assert!(
-            matches!(&answer, Value::Error(text)
+            matches!(&reply, Value::Error(text)
                 if text.contains("can't run this command") || text.contains("ACL failure")),
-            "{answer:?}"
+            "{reply:?}"
         );
     }
     assert_eq!(elements(&server, "k").len(), 3);
@@ -56,7 +56,7 @@ async fn the_script_does_the_same_before_redis_7() {
 
 #[tokio::test]
 async fn the_script_does_the_same_before_redis_6_0_6() {
-    // Without LPOS, which a name that no command has stands for.
+    // A name that no command has takes the place of LPOS.
     let server = server();
     let script = include_str!("../../component/core/src/operation/append.lua").replace("'LPOS'", "'NOLPOS'");
     let append = |key: &str, element: &str| {

@@ -1,4 +1,4 @@
-//! Long sessions are read in pages, and as they are at one moment all the same.
+//! Long sessions are read page by page, as a consistent snapshot.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use session_memory_host::{Action, Message, NewMessage, Options, Outcome, Role};
 
-use crate::common::proxy::{Action as Break, Direction, Fault};
+use crate::common::proxy::{Break, Direction, Fault};
 use crate::common::{
     Value, calls, memory, memory_through_proxy, memory_with, operation, refusal, server,
 };
 
-/// More than others take to write, also on a busy machine.
+/// Longer than the writers need, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A message that has this number; their sizes differ.
+/// A message with this number in its content. Sizes vary.
 fn new(number: usize) -> NewMessage {
     NewMessage {
         role: Role::User,
@@ -27,7 +27,7 @@ fn numbered(numbers: Range<usize>) -> Vec<NewMessage> {
     numbers.map(new).collect()
 }
 
-/// The numbers of messages, which follow one another.
+/// The numbers of messages. Checks that they are consecutive.
 fn numbers(messages: &[Message]) -> Range<usize> {
     let number = |message: &Message| -> usize {
         let (number, _) = message.content.split_once(' ').unwrap();
@@ -45,7 +45,7 @@ async fn a_session_is_read_whole() {
     let server = server();
     let memory = memory(&server).await;
     memory.add_all("s", &numbered(0..5000)).await.unwrap();
-    // An entry that is no message, on the second page.
+    // An unreadable entry on the second page.
     let mut redis = server.client().unwrap();
     let set = redis.command(&["LSET", "session:s", "4500", "unreadable"]);
     assert_eq!(set.unwrap(), Value::Simple("OK".to_owned()));
@@ -98,7 +98,7 @@ async fn in_a_pipeline_it_is_read_where_its_turn_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_appended_meanwhile_is_not_half_there() {
     let server = server();
-    // Each message pushes another one out.
+    // Each append removes the oldest message.
     let options = Options {
         max_messages: Some(2000),
         ..Options::default()
@@ -113,7 +113,7 @@ async fn what_is_appended_meanwhile_is_not_half_there() {
             let added = writer.add("s", Role::User, &content, None).await;
             assert_eq!(added.unwrap(), 2000);
             number += 1;
-            // Not always between two pages.
+            // Varies the time, so that it is not always between two pages.
             tokio::time::sleep(Duration::from_micros(500 * (number % 9) as u64)).await;
         }
         number

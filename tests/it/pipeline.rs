@@ -142,10 +142,10 @@ async fn what_is_read_behind_an_append_has_it_even_if_the_script_is_unknown() {
     }
 }
 
-/// More appends than an append looks back, in one request whose answer is lost.
+/// More appends than the search looks back, in one request whose reply is lost.
 #[tokio::test]
 async fn many_appends_to_one_session_are_there_once_when_they_are_sent_twice() {
-    use crate::common::proxy::{Action as Break, Direction, Fault};
+    use crate::common::proxy::{Break, Direction, Fault};
 
     let server = server();
     let (proxy, memory) = memory_through_proxy(&server, Options::default()).await;
@@ -164,7 +164,7 @@ async fn many_appends_to_one_session_are_there_once_when_they_are_sent_twice() {
     assert_eq!(stored, expected);
 }
 
-/// More appends than an append looks back are refused ahead of it, and come behind it
+/// More appends than the search looks back are refused before another one, and follow it
 /// when all are sent again.
 #[tokio::test]
 async fn an_append_behind_many_that_were_refused_is_there_once() {
@@ -175,7 +175,7 @@ async fn an_append_behind_many_that_were_refused_is_there_once() {
     let port = peer({
         let refuse = Arc::clone(&refuse);
         move |connection| {
-            // The client hangs up when it likes.
+            // The client may hang up.
             let _ = relay(&connection, address, &refuse);
         }
     });
@@ -194,8 +194,8 @@ async fn an_append_behind_many_that_were_refused_is_there_once() {
     assert_eq!(stored, expected);
 }
 
-/// Hands commands on to a server one by one, and the replies back, each of which is a
-/// line; but answers the next appends itself, as many as `refuse` says.
+/// Passes commands on to a server one by one, and the replies back, which have one line
+/// each. Replies to the next `refuse` appends itself.
 fn relay(client: &TcpStream, server: SocketAddr, refuse: &AtomicUsize) -> std::io::Result<()> {
     let server = TcpStream::connect(server)?;
     let (mut requests, mut replies) = (BufReader::new(client), BufReader::new(&server));
@@ -262,7 +262,7 @@ async fn replies_that_fit_one_by_one_are_not_refused_together() {
     assert_eq!(lengths, [2, 2, 3].map(|length| Ok(Outcome::Length(length))));
 }
 
-/// A server that takes no more of a request until its replies so far are taken.
+/// A server that reads no more of a request until its replies so far are read.
 #[tokio::test]
 async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
     const SIZE: usize = 64 * 1024;
@@ -273,7 +273,7 @@ async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
         while let Ok(size @ 1..) = connection.read(&mut buffer) {
             for byte in &buffer[..size] {
                 unread.push(*byte);
-                let answer = if unread.ends_with(b"PING\r\n") {
+                let reply = if unread.ends_with(b"PING\r\n") {
                     &b"+PONG\r\n"[..]
                 } else if unread.ends_with(b"$1\r\n0\r\n$2\r\n-1\r\n") {
                     &reply
@@ -281,7 +281,7 @@ async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
                     continue;
                 };
                 unread.clear();
-                if connection.write_all(answer).is_err() {
+                if connection.write_all(reply).is_err() {
                     return;
                 }
             }
@@ -295,7 +295,7 @@ async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
     let name = "s".repeat(SIZE);
     let operations = vec![operation(&name, Action::Get(None)); 300];
     for result in run(&memory, &operations).await {
-        // What the server sends is no message.
+        // The entries are no messages.
         assert!(messages(&result).is_empty());
     }
 }
@@ -342,7 +342,7 @@ async fn behind_credentials_only_what_reads_travels_along() {
     memory.add("s", Role::User, "y", None).await.unwrap();
     assert_eq!(proxy.exchanges(), before + 2);
 
-    // The server lets everybody in who does not authenticate.
+    // The server accepts every client that does not authenticate.
     redis(
         &server,
         &["ACL", "SETUSER", "default", "on", "nopass", "~*", "+@all"],

@@ -1,17 +1,17 @@
-//! A proxy that loses its server after the server has executed a request, and answers
+//! A proxy that loses its server after the server has executed a request, and replies
 //! with an error of its own.
 
 use std::time::Duration;
 
 use session_memory_host::Delivery;
 
-use crate::common::proxy::{Action, Direction, Fault, beginnings};
+use crate::common::proxy::{Break, Direction, Fault, beginnings};
 use crate::common::rig::{Figures, Rig};
 use crate::common::scenario::{SCENARIOS, Scenario};
 use crate::common::{DELIVERIES, refusal, server};
 
-/// As seen of twemproxy and Envoy, and of nobody that is known.
-const ANSWERS: [&str; 3] = [
+/// The errors of twemproxy and Envoy, and one of no known proxy.
+const ERRORS: [&str; 3] = [
     "ERR Connection timed out",
     "upstream failure",
     "ERR internal error",
@@ -26,13 +26,13 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
         for scenario in SCENARIOS {
             let beginnings = beginnings(&rig.undisturbed(scenario).await.reply);
             for offset in beginnings.iter().copied() {
-                for answer in ANSWERS {
-                    let case = format!("{scenario:?} {delivery:?} {answer} at {offset}");
+                for error in ERRORS {
+                    let case = format!("{scenario:?} {delivery:?} {error} at {offset}");
                     let session = rig.session(scenario);
                     rig.proxy.break_next(Fault {
                         direction: Direction::Reply,
                         offset,
-                        action: Action::Answer(answer),
+                        action: Break::ErrorReply(error),
                     });
                     let carried_out = rig.proxy.carried_out();
                     let result = scenario.run(&rig.memory, &session).await;
@@ -42,8 +42,8 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
                     let stored = rig.stored(&session);
                     assert!(!figures.count_duplicates(&stored), "{case}: {stored:?}");
                     assert_eq!(stored, scenario.after(), "{case}");
-                    // A write that is never sent twice has been executed, and nobody knows. The
-                    // last reply of a turn is that of its read.
+                    // A write that is never sent twice has been executed, and nobody
+                    // knows. The last reply of a turn is that of its read.
                     let is_write = match scenario {
                         Scenario::Turn => Some(&offset) != beginnings.last(),
                         _ => scenario.writes(),
@@ -67,7 +67,7 @@ async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
     let server = server();
     for delivery in DELIVERIES {
         let mut rig = Rig::new(&server, delivery, Duration::from_secs(5)).await;
-        // The two of a turn are here by themselves.
+        // The two operations of a turn are scenarios of their own.
         let scenarios = SCENARIOS.into_iter().filter(|s| *s != Scenario::Turn);
         for scenario in scenarios {
             let whole = rig.undisturbed(scenario).await;
@@ -78,12 +78,12 @@ async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
                 (id.exchange > 0).then_some(Fault {
                     direction: Direction::Reply,
                     offset: last,
-                    action: Action::Answer("ERR Connection timed out"),
+                    action: Break::ErrorReply("ERR Connection timed out"),
                 })
             });
             let carried_out = rig.proxy.carried_out();
             let (variant, text) = refusal(scenario.run(&rig.memory, &session).await);
-            let tries = rig.proxy.carried_out() - carried_out;
+            let attempts = rig.proxy.carried_out() - carried_out;
             rig.proxy.break_nothing();
             let stored = rig.stored(&session);
             assert_eq!(stored, scenario.after(), "{case}");
@@ -96,7 +96,7 @@ async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
                 (true, Delivery::AtMostOnce) => ("outcome-unknown", 1),
                 (false, _) => ("server", 4),
             };
-            assert_eq!((variant, tries), expected, "{case}");
+            assert_eq!((variant, attempts), expected, "{case}");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Names whose addresses the host is given: `Builder::resolve`, and changes while a
-//! memory is open.
+//! Names with addresses set by `Builder::resolve`, and changes while a memory is open.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
@@ -28,7 +27,7 @@ fn options(host: &str) -> Options {
     }
 }
 
-/// Adds a message over the memory's connection, if it has one that is open.
+/// Adds a message over the memory's open connection, if there is one.
 async fn add(memory: &SessionMemory, content: &str) {
     memory.add("s", Role::User, content, None).await.unwrap();
 }
@@ -37,7 +36,7 @@ fn stored(server: &Server) -> Vec<String> {
     contents(&mut server.client().unwrap(), "session:s")
 }
 
-/// Closes all connections to a server, so that the next call makes a new one.
+/// Closes all connections to a server, so that the next call connects again.
 fn close_connections(server: &Server) {
     redis(server, &["CLIENT", "KILL", "TYPE", "normal"]);
 }
@@ -55,17 +54,17 @@ async fn a_name_leads_to_the_addresses_set_last() {
     assert_eq!(stored(&first), ["a"]);
 
     memory.resolve(NAME, [SECOND]);
-    // The connection that is open is not given up.
+    // The open connection stays.
     add(&memory, "b").await;
     assert_eq!(stored(&first), ["a", "b"]);
     close_connections(&first);
     add(&memory, "c").await;
     assert_eq!(stored(&second), ["c"]);
-    // It holds for memories opened later as well.
+    // It applies to memories opened later as well.
     add(&prepared.open().await.unwrap(), "d").await;
     assert_eq!(stored(&second), ["c", "d"]);
 
-    // What is set where memories are opened holds for those that are open.
+    // A change of the prepared memory applies to open memories.
     prepared.resolve(NAME, [FIRST]);
     close_connections(&second);
     add(&memory, "e").await;
@@ -146,7 +145,8 @@ async fn only_a_name_that_the_policy_allows_is_resolved() {
         ["access-denied"]
     );
     assert_eq!(done(&memory, "resolve 127.0.0.2").await, ["access-denied"]);
-    // An address is reached after the name has led to it, and at the port allowed.
+    // An address is reachable after a lookup of the name has returned it, at the allowed
+    // port.
     assert_eq!(done(&memory, &connect).await, ["access-denied"]);
     let resolve = format!("resolve {NAME}");
     for _ in 0..2 {
@@ -162,7 +162,7 @@ fn of_guest(port: u16) -> Builder {
     builder(port, options(NAME)).component_bytes(GUEST)
 }
 
-/// What the guest was told by WASI when it did as `order` says.
+/// What WASI returned to the guest for an order.
 async fn done(memory: &SessionMemory, order: &str) -> Vec<String> {
     match memory.get(order, None).await {
         Ok(lines) => lines.into_iter().map(|line| line.content).collect(),

@@ -1,5 +1,5 @@
-//! The host against a component that is hostile: `tests/guest`, which does what
-//! the session id says.
+//! The host against a hostile component: `tests/guest`, which does what the session id
+//! says.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,7 +17,8 @@ use wasm_encoder::{
 
 use crate::common::{GUEST, free_port, refusal, took};
 
-/// When an impatient memory stops the guest: soon, so that the tests are short.
+/// When the host stops the guest of an impatient memory. Short, so that the tests are
+/// short.
 const LIMIT: Duration = Duration::from_millis(500);
 
 fn options() -> Options {
@@ -44,12 +45,12 @@ fn builder(options: Options) -> Builder {
         .options(options)
 }
 
-/// A memory kept by the guest.
+/// A memory of the guest.
 async fn hostile() -> SessionMemory {
     builder(options()).open().await.unwrap()
 }
 
-/// Whether the next call is the first one of an instance.
+/// Checks that the next call is the first one of an instance.
 async fn next_call_is_of_a_new_instance(memory: &SessionMemory) {
     assert_eq!(memory.count("behave").await.unwrap(), 1);
     assert_eq!(memory.count("behave").await.unwrap(), 2);
@@ -62,27 +63,27 @@ fn lines(messages: Vec<Message>) -> Vec<String> {
         .collect()
 }
 
-/// What the guest was told by WASI when it did as `order` says.
+/// The error code that WASI returned to the guest for an order.
 async fn code(memory: &SessionMemory, order: &str) -> String {
     let (variant, text) = refusal(memory.get(order, None).await);
     assert_eq!(variant, "other", "{order}");
     text
 }
 
-// One thread for each, and one for the clock.
+// One thread for each guest, and one for the clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_guest_that_does_not_come_back_is_stopped() {
     let mut runs = JoinSet::new();
     for order in ["loop", "sleep", "random 4096"] {
         let memory = builder(impatient()).open().await.unwrap();
-        // The first call would take the compilation along with it.
+        // The first call would include the compilation.
         memory.count("behave").await.unwrap();
         runs.spawn(stopped(memory, order));
     }
     runs.join_all().await;
 }
 
-/// Checks that a guest that does not come back from `order` is stopped by every
+/// Checks that the host stops a guest that does not return from an order, in every
 /// operation.
 async fn stopped(memory: SessionMemory, order: &'static str) {
     let begin = Instant::now();
@@ -150,7 +151,8 @@ async fn a_guest_that_does_not_come_back_from_open_is_stopped() {
 async fn a_guest_that_loops_leaves_its_thread_to_others() {
     let memory = builder(impatient()).open().await.unwrap();
     memory.count("behave").await.unwrap();
-    // One of five is enough, since a busy machine may leave no time to either of them.
+    // One success of five is enough, because a busy machine may leave no time to either
+    // task.
     for _ in 0..5 {
         let turns = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&turns);
@@ -171,7 +173,7 @@ async fn a_guest_that_loops_leaves_its_thread_to_others() {
             "the other task had {} turns; the longest wait was {longest:?}",
             turns.len()
         );
-        // At a tick of 10 ms it has 50 of them; on a busy machine there are fewer ticks.
+        // With a tick of 10 ms it gets 50 turns, and fewer on a busy machine.
         if turns.len() >= 3 && longest <= LIMIT / 2 {
             return;
         }
@@ -272,8 +274,7 @@ async fn a_guest_that_hoards_handles_is_stopped() {
     }
 }
 
-/// Bytes of memory that this process has in use, and the most that it ever had; on
-/// Linux.
+/// Bytes of memory that this process uses, and its peak. Zero where there is no /proc.
 fn in_use() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bytes = |name| {
@@ -284,7 +285,7 @@ fn in_use() -> (u64, u64) {
     (bytes("VmRSS:"), bytes("VmHWM:"))
 }
 
-/// Whether no more than this was used at any time since.
+/// Checks that no more memory than this was used at any time since.
 fn bounded(what: &str, (before, peak_before): (u64, u64), most: u64) {
     let (after, peak) = in_use();
     println!(
@@ -296,8 +297,8 @@ fn bounded(what: &str, (before, peak_before): (u64, u64), most: u64) {
     assert!(peak <= peak_before.max(before + most + OTHERS), "{what}");
 }
 
-/// What the tests that run beside in this process may use. Unlimited, the guest
-/// would take 4 GiB, and more in what it hands over.
+/// The memory that concurrent tests of this process may use. Without limits, the guest
+/// would use 4 GiB, and its results more.
 const OTHERS: u64 = 768 << 20;
 
 #[tokio::test]
@@ -369,7 +370,7 @@ async fn only_the_configured_name_is_looked_up() {
     }
 
     let memory = open("localhost").await.unwrap();
-    // An address is reached after the name has led to it.
+    // An address is reachable after a lookup of the name has returned it.
     assert_eq!(code(&memory, &connect).await, "access-denied");
     for name in [
         "redis.example",
@@ -390,7 +391,7 @@ async fn only_the_configured_name_is_looked_up() {
         lines(memory.get(&connect, None).await.unwrap()),
         ["connected"]
     );
-    // At the configured port alone.
+    // Only the configured port is reachable.
     let other = free_port().unwrap();
     assert_eq!(
         code(&memory, &format!("connect 127.0.0.1:{other}")).await,
@@ -411,7 +412,7 @@ async fn nothing_is_listened_on() {
     ] {
         assert_eq!(code(&memory, order).await, expected, "{order}");
     }
-    // As a connect does first.
+    // Connecting does this first.
     memory.get("bind 0.0.0.0:0", None).await.unwrap();
 }
 
@@ -441,7 +442,7 @@ async fn only_the_listed_variables_are_seen() {
         );
     }
 
-    // That of the tests' own process has HOME or PATH in it at least.
+    // The environment of this process has at least HOME or PATH.
     let memory = SessionMemory::builder()
         .component_bytes(GUEST)
         .options(options())
@@ -479,7 +480,7 @@ async fn a_component_that_asks_for_more_is_refused() {
     }
 }
 
-/// A component that imports a function of an interface, and is nothing else.
+/// A component that imports a function of an interface and has nothing else.
 fn importing(interface: &str) -> Vec<u8> {
     let mut functions = InstanceType::new();
     functions
@@ -509,7 +510,7 @@ async fn a_call_that_is_given_up_takes_its_instance_along() {
             next_call_is_of_a_new_instance(&memory).await;
         }
     }
-    // An error that is the guest's own answer leaves it where it is.
+    // An error that the guest returns leaves its instance in place.
     assert_eq!(memory.count("behave").await.unwrap(), 3);
     assert_eq!(
         refusal(memory.get("server-error x", None).await).0,

@@ -1,4 +1,4 @@
-//! Passwords and what messages say are shown to nobody.
+//! Passwords and the contents of messages are never shown.
 
 use std::io::{Read, Write};
 
@@ -29,14 +29,14 @@ fn new_message() -> NewMessage {
     }
 }
 
-/// Whether a text has none of the secrets in it, nor a part of one.
+/// Checks that a text contains no secret, nor a part of one.
 fn silent(text: &str) {
     for secret in ["hunter2", "sesame", "PIN is"] {
         assert!(!text.contains(secret), "{text}");
     }
 }
 
-/// What can be seen of an error, its sources included.
+/// All that an error and its sources print.
 fn seen(error: &Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = std::error::Error::source(error);
@@ -47,7 +47,7 @@ fn seen(error: &Error) -> String {
     text
 }
 
-/// Does everything that there is to do, and gathers what the failures say.
+/// Runs every operation and collects what its errors print.
 async fn failures(memory: &SessionMemory) -> Vec<String> {
     let outcomes = [
         memory
@@ -129,8 +129,8 @@ async fn errors_show_none() {
     }
 }
 
-/// Repeats in an error reply what it was sent: the beginning of the connection, or
-/// all that comes after it was answered as it should be.
+/// A peer whose error reply repeats what it received: the beginning of the connection, or
+/// everything after a valid handshake.
 fn echo(handshake: Option<&'static [u8]>, code: &'static str, how: fn(&[u8]) -> Vec<u8>) -> u16 {
     peer(move |mut connection| {
         let mut buffer = [0; 64 * 1024];
@@ -148,7 +148,7 @@ fn echo(handshake: Option<&'static [u8]>, code: &'static str, how: fn(&[u8]) -> 
     })
 }
 
-/// In one line.
+/// The words on one line.
 fn words(sent: &[u8]) -> Vec<u8> {
     String::from_utf8_lossy(sent)
         .replace("\r\n", " ")
@@ -184,7 +184,7 @@ async fn a_server_that_repeats_what_it_was_sent_is_not_repeated() {
                 let options = with_password(delivery);
                 let at_auth = builder(echo(None, code, how), options.clone());
                 silent(&seen(&at_auth.open().await.unwrap_err()));
-                // This one is tried again until the deadline, each time.
+                // This error is retried until the deadline, each time.
                 if code == "ERR max number of clients " {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! A server that is killed, paused, demoted, full, loading, or refuses clients.
+//! Servers that are killed, paused, demoted, full, loading, or refuse clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -8,19 +8,16 @@ use std::time::{Duration, Instant};
 use session_memory_host::{Delivery, Options, Role, SessionMemory};
 
 use crate::common::{
-    DELIVERIES, Server, Value, builder, contents, contents_with_ttl, ends_by_itself, is_redis_7,
-    memory_through_proxy, memory_with, redis, refusal, server, server_code, server_with, signal,
-    took, wait_until,
+    DELIVERIES, RETRIES, Server, Value, builder, contents, contents_with_ttl, ends_by_itself,
+    is_redis_7, memory_through_proxy, memory_with, redis, refusal, server, server_code,
+    server_with, signal, took, wait_until,
 };
 
-/// A primary that does not wait for more replicas before it serves the first.
+/// A primary that starts replication without waiting for more replicas.
 const SOON: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-/// Of an impatient memory.
+/// The deadline of an impatient memory.
 const DEADLINE: Duration = Duration::from_millis(300);
-/// What its further tries take at the least until there is no time for another one:
-/// each wait is twice as long as the last.
-const TRIES: Duration = Duration::from_millis(100);
 
 fn options(delivery: Delivery, operation_timeout: u32) -> Options {
     Options {
@@ -34,13 +31,13 @@ fn impatient(delivery: Delivery) -> Options {
     options(delivery, DEADLINE.as_millis() as u32)
 }
 
-/// What lies in the session `s`; it must have a time to live.
+/// The messages in the session `s`, which must have a time to live.
 fn stored(server: &Server) -> Vec<String> {
     contents_with_ttl(&mut server.client().unwrap(), "s", "after a fault")
 }
 
-/// Adds numbers from 0 until it is told that it is over. Returns those acknowledged,
-/// and those that may be there.
+/// Adds numbers from 0 until `is_over`. Returns the acknowledged numbers, and those with
+/// an unknown outcome.
 async fn add_numbers(memory: &SessionMemory, is_over: &AtomicBool) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
     for number in 0.. {
@@ -53,7 +50,7 @@ async fn add_numbers(memory: &SessionMemory, is_over: &AtomicBool) -> (Vec<Strin
             Err(error) => match error.variant() {
                 "outcome-unknown" => unknown.push(content),
                 "unavailable" | "timeout" => {}
-                // A server that was just started.
+                // The server has just restarted.
                 "server" if error.to_string().contains("LOADING") => {}
                 _ => panic!("{number}: {error}"),
             },
@@ -119,7 +116,7 @@ async fn a_paused_server_costs_no_more_than_the_deadline() {
         let result = impatient.add("s", Role::User, "paused", None).await;
         took(begin, DEADLINE);
         assert_eq!(refusal(result).0, "outcome-unknown");
-        // The next one gets no further than to connect.
+        // The next operation does not get beyond connecting.
         let result = ends_by_itself(DEADLINE, async || {
             impatient.add("s", Role::User, "not sent", None).await
         });
@@ -128,7 +125,7 @@ async fn a_paused_server_costs_no_more_than_the_deadline() {
 
         patient.add("s", Role::User, "after", None).await.unwrap();
         let stored = stored(&server);
-        // The server has executed what it found when it was woken.
+        // The server executed the request when it was resumed.
         assert_eq!(stored, ["before", "paused", "after"], "{delivery:?}");
     }
 }
@@ -160,14 +157,14 @@ async fn a_failover_is_followed() {
         memory.add("s", Role::User, "before", None).await.unwrap();
         wait_until(|| contents(&mut new.client().unwrap(), "session:s").len() == 1);
 
-        // The connection still leads to the old primary, which is read-only now.
+        // The connection still leads to the old primary, which is now read-only.
         redis(&new, &["REPLICAOF", "NO", "ONE"]);
         proxy.redirect(new.address());
         replicate(&old, &new);
         let result = memory.add("s", Role::User, "after", None).await;
         match delivery {
             Delivery::ExactlyOnce => assert_eq!(result.unwrap(), 2),
-            // Nothing was applied, and it was not sent again.
+            // It was not applied, and not sent again.
             Delivery::AtMostOnce => {
                 assert_eq!(server_code(result), "READONLY");
                 assert_eq!(stored(&new), ["before"]);
@@ -184,9 +181,11 @@ async fn a_read_only_server_refuses_until_the_deadline() {
     let (primary, replica) = (server_with(&SOON), server_with(&SOON));
     replicate(&replica, &primary);
     let memory = memory_with(&replica, impatient(Delivery::ExactlyOnce)).await;
-    let added = ends_by_itself(TRIES, async || memory.add("s", Role::User, "x", None).await);
+    let added = ends_by_itself(RETRIES, async || {
+        memory.add("s", Role::User, "x", None).await
+    });
     assert_eq!(server_code(added.await), "READONLY");
-    let cleared = ends_by_itself(TRIES, async || memory.clear("s").await);
+    let cleared = ends_by_itself(RETRIES, async || memory.clear("s").await);
     assert_eq!(server_code(cleared.await), "READONLY");
     assert_eq!(stored(&replica).len(), 0);
     assert_eq!(stored(&primary).len(), 0);
@@ -208,7 +207,7 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
             let result = memory.add("s", Role::User, "refused", None).await;
             assert_eq!(server_code(result), "OOM", "{delivery:?}");
         }
-        // Waiting makes no memory.
+        // Waiting does not help, so nothing is retried.
         took(begin, Duration::ZERO);
         assert_eq!(memory.get("s", None).await.unwrap().len(), 1);
         redis(&server, &["CONFIG", "SET", "maxmemory", "0"]);
@@ -221,14 +220,14 @@ async fn a_server_out_of_memory_takes_nothing_and_loses_nothing() {
 async fn a_server_out_of_memory_is_read_all_the_same() {
     let server = server_with(&["--maxmemory-policy", "noeviction"]);
     let memory = memory_with(&server, options(Delivery::ExactlyOnce, 5000)).await;
-    // More than fit in a page.
+    // More messages than a page holds.
     for number in 0..300 {
         let content = number.to_string();
         memory.add("s", Role::User, &content, None).await.unwrap();
     }
     let at_most_once = memory_with(&server, options(Delivery::AtMostOnce, 5000)).await;
     redis(&server, &["CONFIG", "SET", "maxmemory", "1"]);
-    // Redis 8 refuses what writes alone.
+    // Redis 8 refuses only commands that write.
     let mut client = server.client().unwrap();
     client.command(&["MULTI"]).unwrap();
     let queued = client.command(&["LLEN", "session:s"]).unwrap();
@@ -246,9 +245,9 @@ async fn a_server_out_of_memory_is_read_all_the_same() {
         assert_eq!(at_most_once.get("s", limit).await.unwrap(), messages);
         let read = at_most_once.history("s", limit).await;
         if refuses_transactions {
-            let said = "history of \"s\": OOM: the server has no memory left for writes (maxmemory); \
+            let text = "history of \"s\": OOM: the server has no memory left for writes (maxmemory); \
                         a transaction that reads counts as one, get does not";
-            assert_eq!(refusal(read), ("server", said.to_owned()));
+            assert_eq!(refusal(read), ("server", text.to_owned()));
         } else {
             assert_eq!(read.unwrap(), history);
         }
@@ -258,9 +257,9 @@ async fn a_server_out_of_memory_is_read_all_the_same() {
 #[tokio::test]
 async fn a_server_that_loads_is_waited_for() {
     for delivery in DELIVERIES {
-        // It waits after every key, in microseconds, until it is told otherwise. The
-        // keys are large enough that it looks at its clients at each of them, which it
-        // does every 2 MiB: several times before the impatient one gives up.
+        // The server waits after every key, in microseconds, until it is told otherwise.
+        // It looks at its clients every 2 MiB, and each key is larger. So it looks
+        // several times before the impatient client gives up.
         let slow = ["--key-load-delay", "75000", "--rdbcompression", "no"];
         let rewrite_once = ["--auto-aof-rewrite-percentage", "0"];
         let mut server = server_with(&[&DURABLE[..], &slow, &rewrite_once].concat());
@@ -272,7 +271,7 @@ async fn a_server_that_loads_is_waited_for() {
             let set = ["SET", &format!("other:{n}"), &"x".repeat(3 << 20)];
             client.command(&set).unwrap();
         }
-        // Only a file that begins with a snapshot is loaded like that.
+        // Only a file that begins with a snapshot is loaded this way.
         redis(&server, &["BGREWRITEAOF"]);
         wait_until(|| info(&server, "aof_rewrite_in_progress:0"));
         server.kill().unwrap();
@@ -280,7 +279,7 @@ async fn a_server_that_loads_is_waited_for() {
         assert!(info(&server, "loading:1"), "it is not loading any more");
 
         let at_least = match delivery {
-            Delivery::ExactlyOnce => TRIES,
+            Delivery::ExactlyOnce => RETRIES,
             // Told at once, and not sent again.
             Delivery::AtMostOnce => Duration::ZERO,
         };
@@ -296,7 +295,7 @@ async fn a_server_that_loads_is_waited_for() {
         }
         let hurrier = thread::spawn(move || {
             if delivery == Delivery::ExactlyOnce {
-                // So that it is asked again in the meantime.
+                // Leaves time for a retry.
                 thread::sleep(Duration::from_millis(200));
             }
             redis(&server, &["CONFIG", "SET", "key-load-delay", "0"]);
@@ -333,16 +332,16 @@ async fn a_server_that_refuses_clients_is_asked_again() {
         wait_until(|| proxy.connections() == 0);
         let mut others = Vec::new();
         let refused =
-            |answer: &Value| matches!(answer, Value::Error(text) if text.contains("max number"));
+            |reply: &Value| matches!(reply, Value::Error(text) if text.contains("max number"));
         loop {
             let mut other = server.client().unwrap();
             match other.command(&["PING"]) {
-                Ok(answer) if refused(&answer) => break,
+                Ok(reply) if refused(&reply) => break,
                 Err(_) => break,
                 Ok(_) => others.push(other),
             }
         }
-        let result = ends_by_itself(TRIES, async || {
+        let result = ends_by_itself(RETRIES, async || {
             impatient.add("s", Role::User, "refused", None).await
         });
         assert_eq!(refusal(result.await).0, "unavailable", "{delivery:?}");
@@ -356,14 +355,14 @@ async fn a_server_that_refuses_clients_is_asked_again() {
     }
 }
 
-/// Makes a server the replica of another, and waits until it is.
+/// Makes a server the replica of another and waits for the link.
 fn replicate(replica: &Server, primary: &Server) {
     let port = primary.port().to_string();
     redis(replica, &["REPLICAOF", "127.0.0.1", &port]);
     wait_until(|| info(replica, "master_link_status:up"));
 }
 
-/// Whether a line is in what the server says about itself.
+/// Whether a line is in the server's INFO.
 fn info(server: &Server, line: &str) -> bool {
     let Value::Bulk(Some(text)) = redis(server, &["INFO"]) else {
         return false;

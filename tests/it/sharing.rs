@@ -1,5 +1,4 @@
-//! Calls that come at the same time: they share instances and pipelines, and have
-//! nothing else to do with one another.
+//! Concurrent calls share instances and pipelines, and do not affect one another.
 
 mod endings;
 
@@ -17,16 +16,15 @@ use tokio::time::timeout;
 use crate::common::proxy::Proxy;
 use crate::common::{GUEST, builder, contents, memory, operation, refusal, server, took};
 
-/// What a call may take, [`GRACE`] included, where that is what is tested.
+/// The time limit of a call, [`GRACE`] included, where the test is about the limit.
 const LIMIT: Duration = Duration::from_secs(1);
-/// More than a call ever takes.
+/// Longer than any call takes.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Keeps an instance at work until the calls of a test have come, also on a busy
-/// machine.
+/// Keeps an instance busy until the calls of a test are queued, even on a busy machine.
 const WORK: &str = "sleep 200";
 
-/// The guest that does what the session id says, see `tests/guest`. Its calls may take
-/// so long, [`GRACE`] included.
+/// The guest that does what the session id says, see `tests/guest`, with a time limit for
+/// its calls, [`GRACE`] included.
 fn guests(limit: Duration) -> Builder {
     let options = Options {
         operation_timeout: Some((limit - GRACE).as_millis() as u32),
@@ -38,7 +36,7 @@ fn guests(limit: Duration) -> Builder {
         .options(options)
 }
 
-/// One instance of it, which has had one call.
+/// A guest with one instance, which has had one call.
 async fn one_guest(limit: Duration) -> SessionMemory {
     let memory = guests(limit).max_instances(1).open().await.unwrap();
     memory.count("behave").await.unwrap();
@@ -47,8 +45,8 @@ async fn one_guest(limit: Duration) -> SessionMemory {
 
 type Call<T> = JoinHandle<Result<T, Error>>;
 
-/// Begins a call, and comes back when it waits. Where there is one thread, calls
-/// stand in line in the order in which they were begun.
+/// Begins a call, and returns when it waits. On one thread, calls are queued in the order
+/// in which they began.
 async fn begin<T: Send + 'static>(
     call: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Call<T> {
@@ -75,10 +73,10 @@ async fn begin_add(memory: &SessionMemory, order: &'static str) -> Call<u32> {
 #[tokio::test]
 async fn a_lone_call_takes_no_detour() {
     let memory = one_guest(PATIENCE).await;
-    // In a pipeline it would be 1, and a task would be there.
+    // In a pipeline the count would be 1, and there would be a task.
     assert_eq!(memory.count("together").await.unwrap(), 0);
     let mut call = Box::pin(memory.get(WORK, None));
-    // Begun, and no more.
+    // Polls the call once.
     let waits = timeout(Duration::ZERO, &mut call).await;
     assert!(waits.is_err());
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
@@ -108,7 +106,7 @@ async fn large_calls_go_out_with_few() {
     let memory = one_guest(PATIENCE).await;
     let first = begin_count(&memory, WORK).await;
     let mut waiting = Vec::new();
-    // Half of what a pipeline has, all of it, and more.
+    // Half of a pipeline's limit, all of it, and more.
     for kibibytes in [128, 127, 127, 127, 300, 1] {
         let memory = memory.clone();
         let call = async move {
@@ -126,7 +124,7 @@ async fn large_calls_go_out_with_few() {
     for call in waiting {
         together.push(call.await.unwrap().unwrap());
     }
-    // One that is alone has no pipeline.
+    // A call that goes alone is in no pipeline.
     assert_eq!(together, [2, 2, 2, 2, 0, 0]);
 }
 
@@ -164,7 +162,7 @@ async fn a_long_read_goes_alone_and_in_its_turn() {
     for read in reads {
         read.await.unwrap().unwrap();
     }
-    // A caller's own pipeline goes out with others like a single operation.
+    // A caller's own pipeline is sent with others, like a single operation.
     let two = [Ok(Outcome::Length(3)), Ok(Outcome::Length(3))];
     assert_eq!(pipeline.await.unwrap().unwrap(), two);
     took(begin, long + Duration::from_millis(50));
@@ -225,7 +223,7 @@ async fn more_calls_than_may_wait_are_refused() {
             "add to \"s\": 3 calls are waiting, allowed are 3 (max_waiting)".to_owned()
         )
     );
-    // Who gives up makes room.
+    // A call that is given up frees its place in the queue.
     waiting.remove(1).abort();
     yield_now().await;
     waiting.push(begin_count(&memory, "together").await);
@@ -233,7 +231,7 @@ async fn more_calls_than_may_wait_are_refused() {
     for call in waiting {
         assert_eq!(call.await.unwrap().unwrap(), 3);
     }
-    // The one that was refused and the one that gave up were not sent.
+    // The refused call and the call that was given up were not sent.
     assert_eq!(memory.count("behave").await.unwrap(), 5);
 }
 
@@ -303,7 +301,7 @@ async fn in_memory_is_one_instance_however_many_call() {
     let lengths: HashSet<u32> = calls.join_all().await.into_iter().collect();
     assert_eq!(lengths, (1..=100).collect());
 
-    // When that one is lost, those who wait are told, and all who come later.
+    // When that instance is lost, waiting and later calls return an error.
     let memory = builder().component_bytes(GUEST).open().await.unwrap();
     let first = begin_count(&memory, "sleep").await;
     let waiting = begin_count(&memory, "behave").await;
@@ -345,7 +343,7 @@ async fn there_are_as_many_instances_as_were_preallocated() {
         let error = prepared.open().await.unwrap_err();
         assert!(matches!(error, Error::Component { .. }), "{error:?}");
         println!("{error}");
-        // What ends makes room.
+        // An instance that ends frees its place.
         assert!(one.get("trap", None).await.is_err());
         assert_eq!(one.count("behave").await.unwrap(), 1);
     }

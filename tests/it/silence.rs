@@ -1,4 +1,4 @@
-//! Networks that forget a connection: nothing comes any more, and nobody says so.
+//! Networks that drop a connection without a word.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use session_memory_host::{Delivery, Error, Options, Role};
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::proxy::{Break, Direction, Fault, Proxy};
 use crate::common::rig::{Figures, Rig};
 use crate::common::scenario::{SCENARIOS, Scenario};
 use crate::common::{BlackHole, DELIVERIES, Server, builder, peer, refusal, server};
 
-/// A name that the host knows the addresses of.
+/// A name whose addresses the host sets.
 const NAME: &str = "redis.internal";
 const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// How many connections are silent at a time.
+/// The number of concurrent silent connections.
 const AT_ONCE: usize = 100;
 
-/// Where something becomes silent.
+/// The byte of a scenario at which the connection becomes silent.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     scenario: Scenario,
@@ -31,13 +31,13 @@ struct Silence {
 }
 
 impl Silence {
-    /// Whether the scenario may be sent again after silence.
+    /// Whether the operation may be sent again after the silence.
     fn is_repeatable(&self) -> bool {
         self.scenario.is_repeatable(self.delivery)
     }
 }
 
-/// All bytes of all operations, or every so many of them.
+/// All bytes of all scenarios, or one of every `step`.
 async fn silences(server: &Server, step: usize) -> Vec<Silence> {
     let mut silences = Vec::new();
     for delivery in DELIVERIES {
@@ -51,7 +51,7 @@ async fn silences(server: &Server, step: usize) -> Vec<Silence> {
                     fault: Fault {
                         direction,
                         offset,
-                        action: Action::Swallow,
+                        action: Break::Swallow,
                     },
                 }));
             }
@@ -60,7 +60,7 @@ async fn silences(server: &Server, step: usize) -> Vec<Silence> {
     silences
 }
 
-/// Runs each scenario on a connection that becomes silent at its byte, many at a time.
+/// Runs each scenario on a connection that becomes silent at its byte, many concurrently.
 async fn run(silences: Vec<Silence>, server: &Server, options: Options, moves: bool) -> Figures {
     let silences = Arc::new(Mutex::new(VecDeque::from(silences)));
     let mut runs = Vec::new();
@@ -96,11 +96,11 @@ async fn run(silences: Vec<Silence>, server: &Server, options: Options, moves: b
     figures
 }
 
-/// A memory and its way to the server.
+/// A memory and its connections to the server.
 struct Network {
     rig: Rig,
-    /// Where the name of the server leads when the other way is dead; none if that only
-    /// forgets a connection.
+    /// The address that the server's name moves to when the first one is dead. `None` if
+    /// only connections are dropped.
     other: Option<Proxy>,
 }
 
@@ -137,7 +137,7 @@ impl Network {
         let case = format!("{scenario:?} {delivery:?} {fault:?}");
         let session = rig.session(scenario);
         if let Some(other) = &self.other {
-            // Back to the first one.
+            // Moves the name back to the first address.
             rig.memory.resolve(NAME, [FIRST]);
             other.close_all();
             while other.connections() > 0 {
@@ -166,7 +166,7 @@ impl Network {
     }
 }
 
-/// Checks what became of an scenario that met with silence.
+/// Checks the result of an operation that met silence.
 fn check(
     silence: Silence,
     result: Result<bool, Error>,
@@ -178,7 +178,7 @@ fn check(
     let case = format!("{silence:?}");
     match result {
         Ok(right) => {
-            assert!(right, "{case}: a wrong answer");
+            assert!(right, "{case}: a wrong result");
             figures.acknowledged += 1;
             figures.lost += usize::from(!applied);
             assert!(taken < SURVIVED, "{case}: {taken:?}");
@@ -194,7 +194,7 @@ fn check(
                 "outcome-unknown" => figures.unknown += 1,
                 "timeout" => {
                     figures.refused += 1;
-                    // Of a turn it may be the error of its read.
+                    // In a turn it may be the error of the read.
                     assert!(
                         !applied || silence.scenario == Scenario::Turn,
                         "{case}: {error}, and yet it was"
@@ -206,7 +206,7 @@ fn check(
     }
 }
 
-/// An scenario that may be sent again ends well before this, at the default deadline of
+/// An operation that may be sent again ends well before this, at the default deadline of
 /// five seconds.
 const SURVIVED: Duration = Duration::from_millis(2500);
 
@@ -225,7 +225,7 @@ async fn silence_at_every_byte_is_repeatable() {
     figures.report("silence at every byte, what may be sent again");
     assert_eq!(figures.acknowledged, expected);
 
-    // These wait until their deadline.
+    // These operations wait until their deadline.
     let options = Options {
         operation_timeout: Some(700),
         ..options
@@ -270,7 +270,7 @@ async fn an_address_that_swallows_everything_costs_a_quarter_of_a_second_once() 
     let memory = builder(server.port(), options).resolve(NAME, [OTHER, FIRST]);
     let memory = memory.open().await.unwrap();
     let first = begin.elapsed();
-    // Each scenario connects anew.
+    // Each operation connects again.
     let begin = Instant::now();
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -296,12 +296,12 @@ async fn an_address_at_which_the_server_is_silent_is_tried_last() {
     };
     let memory = builder(proxy.port(), options).resolve(NAME, [FIRST, OTHER]);
     let memory = memory.open().await.unwrap();
-    // It goes on taking connections, and says nothing on any of them.
+    // It still accepts connections, and is silent on all of them.
     proxy.plan(|_| {
         Some(Fault {
             direction: Direction::Request,
             offset: 0,
-            action: Action::Swallow,
+            action: Break::Swallow,
         })
     });
     let exchanges = proxy.exchanges();
@@ -334,7 +334,7 @@ async fn a_server_that_is_silent_on_every_connection_costs_the_deadline_and_four
             Some(Fault {
                 direction: Direction::Reply,
                 offset: 0,
-                action: Action::Swallow,
+                action: Break::Swallow,
             })
         });
         let begin = Instant::now();
@@ -360,14 +360,14 @@ async fn a_reply_that_trickles_is_no_silence() {
     rig.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
-        action: Action::Trickle(Duration::from_millis(10)),
+        action: Break::Trickle(Duration::from_millis(10)),
     });
     let begin = Instant::now();
     let result = Scenario::Get.run(&rig.memory, &session).await;
     assert!(result.unwrap());
     let taken = begin.elapsed();
     assert!(taken > Duration::from_millis(600), "{taken:?}");
-    assert_eq!(rig.proxy.exchanges(), exchanges + 1, "it was tried again");
+    assert_eq!(rig.proxy.exchanges(), exchanges + 1, "it was retried");
 }
 
 #[tokio::test]
@@ -381,7 +381,8 @@ async fn an_upload_that_moves_is_no_silence() {
         let _ = connection.write_all(b"+PONG\r\n");
         let mut received = 0;
         while received < SIZE {
-            // Half of it slowly: the buffers on the way hold less than the other half.
+            // Reads half of it slowly. The buffers on the way hold less than the other
+            // half.
             if received < SIZE / 2 {
                 thread::sleep(Duration::from_millis(50));
             }
@@ -424,7 +425,7 @@ async fn a_clear_is_not_sent_again_after_silence() {
     rig.proxy.break_next(Fault {
         direction: Direction::Reply,
         offset: 0,
-        action: Action::Swallow,
+        action: Break::Swallow,
     });
     let (variant, text) = refusal(rig.memory.clear(&session).await);
     assert_eq!(variant, "outcome-unknown");

@@ -1,5 +1,5 @@
-//! Load, with something going wrong ten times a second: for five seconds, or for as
-//! long as `cargo xtask soak` is told.
+//! Load with ten faults a second, for five seconds or as long as `cargo xtask soak` is
+//! told.
 
 use std::collections::{HashMap, HashSet};
 use std::env;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use session_memory_host::{Delivery, Message, NewMessage, Options, Role, SessionMemory};
 
-use crate::common::proxy::{Action, Direction, Fault, Proxy};
+use crate::common::proxy::{Break, Direction, Fault, Proxy};
 use crate::common::{Value, builder, contents, server};
 
-/// For how many seconds; five if it is not set.
+/// The environment variable with the seconds to run. Five if it is not set.
 const SECONDS: &str = "SOAK_SECONDS";
 const FAULT_EVERY: Duration = Duration::from_millis(100);
-/// Between operations, so that the tests next to this one have time as well.
+/// The pause between operations, which leaves time to concurrent tests.
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +35,7 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
     let due = Arc::new(Mutex::new(None));
     let mut clients = Vec::new();
     let over = Arc::new(AtomicBool::new(false));
-    // Three clients share sessions, and one has no company and no scripts.
+    // Three clients share sessions. One has sessions of its own, and uses no scripts.
     for (name, group, delivery) in [
         ("a", "shared", Delivery::ExactlyOnce),
         ("b", "shared", Delivery::ExactlyOnce),
@@ -45,18 +45,18 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
         let options = Options {
             delivery: Some(delivery),
             operation_timeout: Some(2000),
-            // All messages are still there at the end.
+            // Messages must not expire before the end.
             session_ttl: Some(seconds.saturating_add(3600)),
             ..Options::default()
         };
         let memory = builder(proxy.port(), options).open().await.unwrap();
-        let client = Load {
+        let client = Worker {
             name,
             group,
             delivery,
             memory,
             sent: Vec::new(),
-            figures: Figures::default(),
+            totals: Totals::default(),
         };
         clients.push(tokio::spawn(client.run(Arc::clone(&over))));
     }
@@ -71,11 +71,11 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
         *due.lock().unwrap() = Some(random_fault(&mut rng));
     }
     over.store(true, SeqCst);
-    let mut figures = Figures::default();
+    let mut totals = Totals::default();
     let mut sent = Vec::new();
     for client in clients {
         let client = client.await.unwrap();
-        figures.add(&client.figures);
+        totals.add(&client.totals);
         sent.extend(client.sent);
     }
     proxy.settle().await;
@@ -93,12 +93,12 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
             contents
         });
         let times = session.iter().filter(|c| **c == message.content).count();
-        figures.lost += usize::from(message.acknowledged && times == 0);
-        figures.resurrected += usize::from(message.refused && times > 0);
-        figures.duplicated += usize::from(times > 1);
+        totals.lost += usize::from(message.acknowledged && times == 0);
+        totals.resurrected += usize::from(message.refused && times > 0);
+        totals.duplicated += usize::from(times > 1);
     }
-    // Those of one client were acknowledged in the order of their numbers. One whose
-    // outcome was unknown may have come later.
+    // The acknowledged messages of a client must be in the order of their numbers. A
+    // message whose outcome was unknown may have been stored later.
     let acknowledged = sent.iter().filter(|message| message.acknowledged);
     let acknowledged: HashSet<&String> = acknowledged.map(|message| &message.content).collect();
     for (session, contents) in &stored {
@@ -115,43 +115,43 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
         "soak of {seconds} s: {} faults in {} operations; messages acknowledged {}, unknown {}, \
          refused {}; lost {}, duplicated {}, refused and yet there {}, replies misdelivered {}",
         proxy.carried_out(),
-        figures.operations,
-        figures.acknowledged,
-        figures.unknown,
-        figures.refused,
-        figures.lost,
-        figures.duplicated,
-        figures.resurrected,
-        figures.misdelivered
+        totals.operations,
+        totals.acknowledged,
+        totals.unknown,
+        totals.refused,
+        totals.lost,
+        totals.duplicated,
+        totals.resurrected,
+        totals.misdelivered
     );
-    // Of about ten faults and several hundred messages a second, so many at the least,
-    // also on a busy machine.
+    // There are about ten faults and several hundred messages a second. Even a busy
+    // machine reaches these numbers.
     let seconds = seconds as usize;
     assert!(proxy.carried_out() >= 2 * seconds, "too few faults");
     assert!(
-        figures.acknowledged >= 20 * seconds,
+        totals.acknowledged >= 20 * seconds,
         "too few messages acknowledged"
     );
     let wrong = [
-        figures.lost,
-        figures.duplicated,
-        figures.resurrected,
-        figures.misdelivered,
+        totals.lost,
+        totals.duplicated,
+        totals.resurrected,
+        totals.misdelivered,
     ];
     assert_eq!(wrong, [0; 4]);
 }
 
-/// A client at work.
-struct Load {
+/// A client that writes and reads.
+struct Worker {
     name: &'static str,
     group: &'static str,
     delivery: Delivery,
     memory: SessionMemory,
     sent: Vec<Sent>,
-    figures: Figures,
+    totals: Totals,
 }
 
-/// A message, and what was said about it.
+/// A message and the result of its append.
 struct Sent {
     session: String,
     content: String,
@@ -160,7 +160,7 @@ struct Sent {
 }
 
 #[derive(Default)]
-struct Figures {
+struct Totals {
     operations: usize,
     acknowledged: usize,
     unknown: usize,
@@ -171,8 +171,8 @@ struct Figures {
     misdelivered: usize,
 }
 
-impl Figures {
-    fn add(&mut self, other: &Figures) {
+impl Totals {
+    fn add(&mut self, other: &Totals) {
         self.operations += other.operations;
         self.acknowledged += other.acknowledged;
         self.unknown += other.unknown;
@@ -181,11 +181,11 @@ impl Figures {
     }
 }
 
-impl Load {
-    async fn run(mut self, over: Arc<AtomicBool>) -> Load {
+impl Worker {
+    async fn run(mut self, over: Arc<AtomicBool>) -> Worker {
         let mut number = 0;
         while !over.load(SeqCst) {
-            // Many sessions, so that none grows long.
+            // Many sessions, so that all stay short.
             let session = format!("{} {}", self.group, number / 100);
             let count = if number % 10 == 0 { 3 } else { 1 };
             let contents: Vec<String> = (number..number + count)
@@ -200,7 +200,7 @@ impl Load {
     }
 
     async fn write(&mut self, session: &str, contents: Vec<String>) {
-        self.figures.operations += 1;
+        self.totals.operations += 1;
         let result = match &contents[..] {
             [content] => self.memory.add(session, Role::User, content, None).await,
             contents => {
@@ -217,9 +217,9 @@ impl Load {
         };
         let variant = result.as_ref().err().map_or("", |error| error.variant());
         match variant {
-            "" => self.figures.acknowledged += contents.len(),
-            "outcome-unknown" => self.figures.unknown += contents.len(),
-            "unavailable" | "timeout" => self.figures.refused += contents.len(),
+            "" => self.totals.acknowledged += contents.len(),
+            "outcome-unknown" => self.totals.unknown += contents.len(),
+            "unavailable" | "timeout" => self.totals.refused += contents.len(),
             _ => panic!("{} {:?}: {result:?}", self.name, self.delivery),
         }
         self.sent.extend(contents.into_iter().map(|content| Sent {
@@ -230,10 +230,10 @@ impl Load {
         }));
     }
 
-    /// Reads and looks whether it is this session that it was given, with all that
-    /// this client was told is there.
+    /// Reads a session. Checks that it is the right one, with all acknowledged messages
+    /// of this client.
     async fn read(&mut self, session: &str) {
-        self.figures.operations += 1;
+        self.totals.operations += 1;
         let messages = match self.memory.get(session, None).await {
             Ok(messages) => messages,
             Err(error) => {
@@ -247,7 +247,7 @@ impl Load {
             .map(|message: &Message| message.content.as_str())
             .filter(|content| content.starts_with(self.name))
             .collect();
-        // Sessions follow one another.
+        // The messages of a session are consecutive.
         let sent = self.sent.iter().rev();
         let of_session = sent.take_while(|sent| sent.session == session);
         let mut told = of_session.filter(|sent| sent.acknowledged);
@@ -255,7 +255,7 @@ impl Load {
         let mut members = messages.iter().map(|message| &message.content);
         let company = if self.group == "own" { "d" } else { "abc" };
         let proper = members.all(|content| content.starts_with(|c| company.contains(c)));
-        self.figures.misdelivered += usize::from(!(complete && proper));
+        self.totals.misdelivered += usize::from(!(complete && proper));
     }
 }
 
@@ -266,12 +266,12 @@ fn random_fault(rng: &mut Rng) -> Fault {
         (Direction::Reply, rng.usize(..6))
     };
     let action = match rng.u32(..20) {
-        0..8 => Action::Cut,
-        8..13 => Action::Reset,
-        13..15 => Action::Late(Duration::from_millis(20)),
-        15..17 => Action::Delay(Duration::from_millis(50)),
-        17..19 => Action::Trickle(Duration::from_micros(500)),
-        _ => Action::Swallow,
+        0..8 => Break::Cut,
+        8..13 => Break::Reset,
+        13..15 => Break::Late(Duration::from_millis(20)),
+        15..17 => Break::Delay(Duration::from_millis(50)),
+        17..19 => Break::Trickle(Duration::from_micros(500)),
+        _ => Break::Swallow,
     };
     Fault {
         direction,

@@ -1,4 +1,4 @@
-//! What lies in Redis, and what another writer may leave there.
+//! The entries in Redis, and those that other writers may leave there.
 
 use session_memory_host::{Options, Role};
 
@@ -84,7 +84,8 @@ async fn the_key_is_the_prefix_and_the_session() {
     }
 }
 
-/// Written by `json.dumps` of a dictionary of role, content, timestamp, metadata.
+/// Written by Python's `json.dumps` of a dictionary of role, content, timestamp and
+/// metadata.
 const BY_PYTHON: [&str; 6] = [
     r#"{"role": "user", "content": "What is RAG?", "timestamp": "2024-01-15T10:30:00", "metadata": {"client": "web", "ip": "192.168.1.1"}}"#,
     r#"{"role": "assistant", "content": "Zo\u00eb \ud83d\ude00 \"q\" \\ \/ \u0000\n\t", "timestamp": "2024-01-15T10:30:00.000250"}"#,
@@ -148,12 +149,12 @@ async fn a_list_that_python_wrote_is_read() {
             ("from elsewhere", "2024-01-15T10:30:04", None, Some("m-1")),
         ]
     );
-    // Adding to it leaves what is there as it is.
+    // An append leaves existing entries as they are.
     memory.add("s", Role::User, "ours", None).await.unwrap();
     assert_eq!(elements(&server, "session:s")[..6], BY_PYTHON);
 }
 
-/// The component's stack is small, and the depth of an element somebody else's choice.
+/// The component's stack is small, and other writers choose the depth of an entry.
 #[tokio::test]
 async fn nesting_of_any_depth_takes_no_more_than_the_stack() {
     let server = server();

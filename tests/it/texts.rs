@@ -1,5 +1,5 @@
-//! The exact texts of errors: what an operator reads and acts on. They come from real
-//! servers where such a server can be had, and from canned replies where not.
+//! The exact texts of errors, which operators read and act on. They come from real
+//! servers where possible, and from canned replies elsewhere.
 
 mod missing_commands;
 mod settings;
@@ -29,7 +29,7 @@ fn credentials(username: Option<&str>, password: &str) -> Options {
     }
 }
 
-/// Short, so that what is tried again until the deadline does not take long.
+/// Short, because some errors are retried until the deadline.
 fn impatient(options: Options) -> Options {
     Options {
         operation_timeout: Some(300),
@@ -37,7 +37,7 @@ fn impatient(options: Options) -> Options {
     }
 }
 
-/// The variant and the text with which the operations fail.
+/// The variant and the text of a failed append.
 async fn add(memory: &SessionMemory) -> (&'static str, String) {
     refusal(memory.add("s", Role::User, WORDS, None).await)
 }
@@ -54,7 +54,7 @@ async fn open(port: u16, options: Options) -> (&'static str, String) {
     refusal(builder(port, options).open().await)
 }
 
-/// What a failed connection is said to be about.
+/// The error of a failed connection.
 fn on_the_way(port: u16, variant: &'static str, what: &str) -> (&'static str, String) {
     (variant, format!("connect to \"127.0.0.1:{port}\": {what}"))
 }
@@ -71,7 +71,7 @@ async fn credentials_that_are_refused_say_what_is_wrong_with_them() {
     ] {
         let expected = on_the_way(port, "access-denied", wrong);
         assert_eq!(open(port, options.clone()).await, expected);
-        // An operation that connects names itself as well.
+        // The error of an operation that connects names the operation as well.
         let later = Options {
             connect: Some(Connect::AtFirstOperation),
             ..options
@@ -106,7 +106,7 @@ async fn a_password_that_the_server_has_not_is_to_be_left_out() {
 
 #[tokio::test]
 async fn redis_5_says_it_otherwise() {
-    for (username, replies, said) in [
+    for (username, replies, error_text) in [
         (
             None,
             &b"-ERR invalid password\r\n-NOAUTH Authentication required.\r\n"[..],
@@ -126,7 +126,7 @@ async fn redis_5_says_it_otherwise() {
     ] {
         let port = peer_replying(&[replies]);
         let opened = open(port, credentials(username, PASSWORD)).await;
-        assert_eq!(opened, on_the_way(port, "access-denied", said));
+        assert_eq!(opened, on_the_way(port, "access-denied", error_text));
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_database_that_is_not_there_is_named() {
         db: Some(16),
         ..Options::default()
     };
-    let said = "option db (REDIS_DB) is 16: the server does not have it";
-    let expected = on_the_way(port, "invalid-argument", said);
+    let error_text = "option db (REDIS_DB) is 16: the server does not have it";
+    let expected = on_the_way(port, "invalid-argument", error_text);
     assert_eq!(open(port, options).await, expected);
 }

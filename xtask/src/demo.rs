@@ -1,4 +1,4 @@
-//! A conversation, played through the component with the command-line program.
+//! A conversation with the command, for people to look at.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -11,7 +11,7 @@ use session_memory_test_support::{RedisClient, Server, Value};
 
 use crate::{Result, interrupted, setup, step};
 
-/// Plays it, on the Redis that `REDIS_HOST` names or on a private one.
+/// Plays it on the Redis that `REDIS_HOST` names, or on a private one.
 pub fn run(cli: &Path) -> Result {
     let server = match env::var("REDIS_HOST") {
         Ok(_) => None,
@@ -26,7 +26,7 @@ pub fn run(cli: &Path) -> Result {
             Some(server)
         }
     };
-    // Of its own, so that nothing that is already there is touched.
+    // A session of its own, so that existing data is not touched.
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -39,7 +39,7 @@ pub fn run(cli: &Path) -> Result {
     };
     let result = demo.play();
     if server.is_none() {
-        // On a Redis that is not its own, nothing is left behind.
+        // A Redis that is not private is left as it was.
         let mut clear = demo.command(&["clear", &demo.session]);
         let _ = clear.stderr(Stdio::null()).status();
     }
@@ -100,7 +100,7 @@ impl Demo<'_> {
         }
     }
 
-    /// Runs the program, shows what it prints, and answers it.
+    /// Runs the command, shows what it prints, and returns it.
     fn show(&self, arguments: &[&str]) -> Result<String> {
         if interrupted() {
             return Err("interrupted".to_owned());
@@ -150,7 +150,7 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// A connection to the server that the program uses.
+    /// A connection to the server that the command uses.
     fn redis(&self) -> io::Result<RedisClient> {
         if let Some(server) = self.server {
             return server.client();
@@ -182,10 +182,10 @@ impl Demo<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.cli);
         command.args(arguments).stdin(Stdio::null());
-        // It is Redis that is shown, and all of a session that expires.
+        // The demo shows Redis, and a whole session that expires.
         let changing = ["MEMORY_PROVIDER", "SESSION_TTL_POLICY", "MAX_MESSAGES"];
         let changing = changing.iter().chain(match self.server {
-            // The private server knows no user and no password.
+            // The private server has no users and no password.
             Some(_) => &["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"][..],
             None => &[],
         });
@@ -222,7 +222,7 @@ impl Demo<'_> {
     }
 }
 
-/// A word as one would type it in a shell.
+/// Quotes a word for a shell, if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_:.".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -21,23 +21,23 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  build  set up, then build the component and the command-line program
+  build  set up, then build the component and the command
   demo   set up, build, then play a conversation through the component
   test   set up, then check format and lints, run all tests, build the docs
   soak SECONDS
-         set up, then load a server for so long with ten faults a second; the tests
-         do that for five seconds
-  bench  set up, build, then compare with other clients of Redis, which takes about
-         ten minutes; with --quick a minute, to see that it works
+         set up, then load a server with ten faults a second for this long; the tests
+         do it for five seconds
+  bench  set up, build, then compare with other Redis clients, which takes about ten
+         minutes; --quick takes a minute and only shows that it works
   bench --against REV
          set up, build this version and another one, then compare them by turns,
-         which takes at most ten minutes beside the builds";
+         which takes at most ten minutes without the builds";
 
-/// What failed, in a line for the person who ran the command.
+/// The error is one line for the person who ran the command.
 type Result<T = ()> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
-    // Ctrl-C ends the programs that are run here; what comes after is to tidy up.
+    // Ctrl-C ends the programs that run here. What follows tidies up.
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)) {
             eprintln!("xtask: {error}");
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Leaves the component and the command-line program in their places.
+/// Builds the component and the command, and leaves them in the target folder.
 fn build() -> Result {
     setup::target()?;
     step("building the component");
@@ -157,7 +157,7 @@ fn test() -> Result {
     Ok(())
 }
 
-/// For how many seconds to soak.
+/// Parses the number of seconds to soak.
 fn soak_time(argument: Option<&str>) -> Result<NonZero<u32>> {
     let allowed = "allowed is a whole number of seconds, at least 1";
     let seconds = argument.ok_or_else(|| format!("soak: SECONDS is missing, {allowed}"))?;
@@ -172,7 +172,7 @@ fn soak(seconds: NonZero<u32>) -> Result {
     step(&format!(
         "soaking for {seconds} s; the first time this takes some minutes to build"
     ));
-    // Of the whole workspace, as it was built for the tests.
+    // The whole workspace, so that what was built for the tests serves here.
     env_cargo(
         &[
             "test",
@@ -189,7 +189,7 @@ fn soak(seconds: NonZero<u32>) -> Result {
     )
 }
 
-/// Says what is done next.
+/// Prints the next step.
 fn step(what: &str) {
     eprintln!("==> {what}");
 }
@@ -208,7 +208,7 @@ fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs a program to its end, its output shown.
+/// Runs a program to its end and shows its output.
 fn run(command: &mut Command) -> Result {
     let program = command.get_program().to_string_lossy().into_owned();
     let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
@@ -223,14 +223,14 @@ fn run(command: &mut Command) -> Result {
 }
 
 fn checkout() -> PathBuf {
-    // Where this was built, which is where it is run.
+    // This runs where it was built.
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."))
         .to_owned()
 }
 
-/// The folder that this program was built in is `<target>/release`.
+/// The folder of this program: `<target>/release`.
 fn release_dir() -> Result<PathBuf> {
     let program = env::current_exe().map_err(|error| format!("own path: {error}"))?;
     let folder = program.parent().ok_or("own path has no folder")?;
@@ -245,18 +245,18 @@ fn target_dir() -> Result<PathBuf> {
         .to_owned())
 }
 
-/// The file that [`build`] leaves the component in.
+/// The file in which [`build`] leaves the component.
 fn component_file() -> Result<PathBuf> {
     let folder = target_dir()?.join(TARGET).join("release");
     Ok(folder.join("session_memory.wasm"))
 }
 
-/// The command-line program.
+/// The file in which [`build`] leaves the command.
 fn cli() -> Result<PathBuf> {
     Ok(release_dir()?.join("session-memory"))
 }
 
-/// A path as a reader would type it.
+/// A path relative to the checkout, if it lies there.
 fn shown(path: &Path) -> String {
     path.strip_prefix(checkout())
         .unwrap_or(path)

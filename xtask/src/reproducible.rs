@@ -1,4 +1,4 @@
-//! The component has the same bytes wherever it is built.
+//! Checks that the component has the same bytes wherever it is built.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,9 @@ use session_memory_component_build::{PACKAGE, build};
 
 use crate::{Result, checkout, cli, component_file, step};
 
-/// Builds the component from a copy of the sources in another folder, and compares it with
-/// the one that [`crate::build`] has left and with the one in the command.
+/// Builds the component from a copy of the sources in another folder. Compares it with
+/// the component that [`crate::build`] has left, and with the one embedded in the
+/// command.
 pub fn check() -> Result {
     step("building the component in another folder");
     let read = |file: &Path| fs::read(file).map_err(|error| format!("{}: {error}", file.display()));
@@ -30,7 +31,7 @@ pub fn check() -> Result {
     Ok(())
 }
 
-/// Copies a folder, but for what is hidden and what cargo has built.
+/// Copies a folder, except for hidden files and cargo's target folders.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {

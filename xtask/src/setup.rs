@@ -1,4 +1,4 @@
-//! What a machine needs beside rustup's cargo and a C compiler.
+//! Installs what a machine needs in addition to rustup's cargo and a C compiler.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ pub fn target() -> Result {
         .map_err(|error| format!("{error}; install the target with `rustup target add {TARGET}`"))
 }
 
-/// Installs what checks format and lints, if it is missing.
+/// Installs rustfmt and clippy if they are missing.
 pub fn checkers() -> Result {
     for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if !has_cargo(command) {
@@ -34,7 +34,7 @@ pub fn checkers() -> Result {
     Ok(())
 }
 
-/// Installs a Redis server if there is none.
+/// Installs a Redis server if the machine has none.
 pub fn redis() -> Result {
     if program().is_some() {
         return Ok(());
@@ -52,8 +52,8 @@ pub fn redis() -> Result {
         let words = words.concat();
         run(command(words[0]).args(&words[1..]).stdin(Stdio::null()))
     };
-    // Without an index of packages, or with an old one, the install finds nothing;
-    // whether it does is what counts.
+    // Without an up-to-date package index the installation fails. Whether the update
+    // works does not matter by itself.
     let _ = apt_get(&["update"]);
     apt_get(&[
         "install",
@@ -68,12 +68,12 @@ pub fn redis() -> Result {
     }
 }
 
-/// Whether cargo has this command.
+/// Whether cargo has this subcommand.
 pub fn has_cargo(command: &str) -> bool {
     succeeds("cargo", &[command, "--version"])
 }
 
-/// What goes before a command that needs to be run as root; none if it cannot.
+/// The prefix of a command that must run as root. `None` if there is no way.
 fn privileged() -> Option<&'static [&'static str]> {
     let output = Command::new("id").arg("-u").output().ok()?;
     if output.stdout.trim_ascii() == b"0" {

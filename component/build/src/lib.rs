@@ -1,5 +1,6 @@
-//! The one way components are built: the one that is the product, and the one that
-//! tests the host.
+//! Builds the components of this workspace: Session Memory, and the guest that tests the
+//! host. Build scripts and xtask both use it, so that each component is built in one way
+//! and one place.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,24 +14,24 @@ pub const TARGET: &str = "wasm32-wasip2";
 /// The package that holds the component.
 pub const PACKAGE: &str = "session-memory";
 
-/// The package of the component that misbehaves for the tests of the host.
+/// The package of the component that misbehaves for the host's tests.
 pub const GUEST: &str = "session-memory-test-guest";
 
-/// The name of the file that [`for_build_script`] leaves for a package.
+/// The file name of a package's component.
 fn file_name(package: &str) -> String {
     package.replace('-', "_") + ".wasm"
 }
 
 /// Builds a component for the package whose build script calls this. Leaves it in
-/// `OUT_DIR`, under the name of its package with underscores and `.wasm`.
+/// `OUT_DIR`, named after its package, with underscores and `.wasm`.
 ///
 /// `sources` is the folder of the component's sources, relative to the checkout. The
-/// package of the build script lies directly below the checkout. Cargo runs the script
-/// again when anything changes that the component is built from.
+/// calling package must lie directly below the checkout. Cargo runs the script again when
+/// anything changes that the component is built from.
 ///
 /// # Errors
 ///
-/// One line that says what failed, for the person who builds.
+/// Returns one line for the person who builds.
 pub fn for_build_script(package: &str, sources: &str) -> Result<(), String> {
     let folder = |name| match env::var_os(name) {
         Some(folder) => Ok(PathBuf::from(folder)),
@@ -62,22 +63,23 @@ pub fn for_build_script(package: &str, sources: &str) -> Result<(), String> {
     fs::write(&file, component).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Builds the component of a package in the given checkout and returns its bytes.
+/// Builds the component of a package in a checkout and returns its bytes.
 ///
-/// `target_dir` is the target folder of the checkout. All components are built in a folder
-/// of their own below it, whoever asks for them: the second one who asks finds them there.
+/// `target_dir` is the target folder of the checkout. All components are built in one
+/// folder below it, so that a later caller finds a component up to date.
 ///
-/// The bytes depend on the sources and the toolchain, and not on the folders that
-/// they are in: panic messages would hold the path of the registry otherwise.
+/// The bytes depend on the sources and the toolchain, but not on their folders: the paths
+/// in panic messages are remapped.
 ///
 /// # Errors
 ///
-/// One line that says what to do, when cargo fails.
+/// Returns one line that says what to do, when cargo fails.
 pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<Vec<u8>, String> {
-    // The cargo that runs a build script holds the lock of its own folder.
+    // A separate folder, because the cargo that runs a build script holds the lock of its
+    // own.
     let target_dir = target_dir.join("component-build");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What an outer cargo or clippy set for its own target would change this build.
+    // An outer cargo or clippy sets these for its own target.
     for variable in [
         "RUSTFLAGS",
         "RUSTC_WRAPPER",
@@ -89,8 +91,8 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<Vec<u8
     let status = command
         .current_dir(checkout)
         .args(["rustc", "--locked", "--package", package, "--lib"])
-        // As a library for others as well, it would keep what only they could use,
-        // all that formats panic messages included.
+        // Only the component: as a Rust library as well, it would keep code for other
+        // users, such as the formatting of panic messages.
         .args(["--crate-type", "cdylib"])
         .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
@@ -114,11 +116,11 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<Vec<u8
     }
 }
 
-/// A component without the section that names its parts for debuggers, which the
-/// linker writes and the compiler's `strip` does not reach.
+/// Removes the section that names a component's parts for debuggers. The linker writes
+/// it, and the compiler's `strip` does not remove it.
 fn without_names(component: &[u8]) -> Vec<u8> {
-    // A section is a byte that says of what kind it is, its length in LEB128, and its
-    // contents; those of a custom one (0) begin with the length of its name, and it.
+    // A section is a byte for its kind, its length in LEB128, and its contents. The
+    // contents of a custom section (0) begin with the length of its name, and the name.
     const CUSTOM: u8 = 0;
     const NAME: &[u8] = b"\x0ecomponent-name";
     let (header, mut rest) = component.split_at(component.len().min(8));
@@ -142,16 +144,18 @@ fn without_names(component: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// In the workspace's Cargo.toml.
+/// The profile in the workspace's Cargo.toml.
 const PROFILE: &str = "component";
 
-/// Compiler flags. Nothing loads a component at another address, so addresses are
-/// constants; the stack is a quarter of the usual megabyte, since nothing recurses
-/// deeper than serde_json's 128 levels; memory begins with as much as operations on
-/// short sessions take, since growing takes long; the sources have paths that are the
-/// same everywhere. Functions are inlined and loops unrolled less than usual, which takes
-/// a tenth off the size and next to nothing off the speed; these are options of LLVM, not
-/// of the compiler, known to the one in `rust-toolchain.toml`.
+/// Compiler flags:
+///
+/// - Addresses are constants, because nothing loads a component at another address.
+/// - The stack is a quarter of the usual megabyte, because nothing recurses deeper than
+///   serde_json's 128 levels.
+/// - Memory begins with what operations on short sessions need, because growing is slow.
+/// - Source paths are the same everywhere.
+/// - Inlining and unrolling are reduced. That saves a tenth of the size and costs next to
+///   no speed. These are options of LLVM, known to the compiler in `rust-toolchain.toml`.
 fn flags(checkout: &Path) -> OsString {
     let mut flags = OsString::from(
         "-Crelocation-model=static\u{1f}-Clink-arg=-zstack-size=262144\u{1f}\
@@ -163,7 +167,7 @@ fn flags(checkout: &Path) -> OsString {
         flags.push("=");
         flags.push(to);
     };
-    // Of several that match, the compiler takes the last.
+    // The compiler uses the last one that matches.
     if let Some(home) = cargo_home() {
         remap(&home.join("registry").join("src"), "registry");
     }

@@ -1,7 +1,7 @@
-//! A component that exports what Session Memory exports, imports what it imports,
-//! and misbehaves as the session id tells it; in `open`, as the key prefix does.
+//! A component with the imports and exports of Session Memory that misbehaves as the
+//! session id says. In `open`, the key prefix says it.
 //!
-//! Only on the wasm target is there anything in it.
+//! It is empty on all targets but wasm.
 
 #![cfg_attr(target_family = "wasm", no_std)]
 

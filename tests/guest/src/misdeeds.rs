@@ -1,4 +1,4 @@
-//! What the guest does when it is told to.
+//! What the guest does on command.
 
 extern crate alloc;
 
@@ -32,8 +32,8 @@ impl memory::Guest for Guest {
     type Client = Client;
 }
 
-/// It counts the operations that this instance has had, and those of the pipeline
-/// that it is in, if any.
+/// Counts the operations of this instance, and those of the pipeline that is running, if
+/// any.
 pub struct Client {
     calls: Cell<u32>,
     together: Cell<u32>,
@@ -56,7 +56,7 @@ impl GuestClient for Client {
         self.count(session_id)
     }
 
-    /// A message for each line that there is to say.
+    /// Returns a message for each line.
     fn get(&self, session_id: String, _: Option<u32>) -> Result<Vec<Message>, Error> {
         self.calls.set(self.calls.get() + 1);
         Ok(obey(&session_id)?.into_iter().map(message).collect())
@@ -89,8 +89,8 @@ impl GuestClient for Client {
         })
     }
 
-    /// Short of some, if it is told to "omit" them; and what it is told to "swap"
-    /// has the result of another operation.
+    /// Leaves out the results of sessions called "omit", and returns another operation's
+    /// result for sessions called "swap".
     fn pipeline(&self, operations: Vec<Operation>) -> Vec<Result<Outcome, Error>> {
         self.together.set(operations.len() as u32);
         let operate = |Operation { session_id, action }: Operation| match action {
@@ -120,12 +120,12 @@ fn message(content: String) -> Message {
     }
 }
 
-/// An order is a word, and for some of them another one.
+/// Executes an order: a word, with an operand after a space for some.
 fn obey(order: &str) -> Result<Vec<String>, Error> {
     let (order, operand) = order.split_once(' ').unwrap_or((order, ""));
     let lines = match order {
         "loop" => busy(),
-        // For so many milliseconds, or for ever.
+        // The operand is in milliseconds. Without one it sleeps for ever.
         "sleep" => {
             let time = operand.parse().map_or(u64::MAX, |ms: u64| ms * 1_000_000);
             subscribe_duration(time).block();
@@ -133,7 +133,7 @@ fn obey(order: &str) -> Result<Vec<String>, Error> {
         }
         "trap" => trap(),
         "grow" => grow(),
-        // 64 GiB, of which one MiB is there.
+        // 64 GiB, of which one MiB exists.
         "flood-overlapping" => overlapping(1 << 16, 1 << 20),
         "flood-many" => (0..2 << 20).map(|_| String::new()).collect(),
         "flood-error" => return Err(Error::Other("x".repeat(128 << 20))),
@@ -156,7 +156,7 @@ fn obey(order: &str) -> Result<Vec<String>, Error> {
         "bind" => bind(operand).map(|_| Vec::new()).map_err(refused)?,
         "listen" => listen(operand).map_err(refused)?,
         "resolve" => resolve(operand).map_err(refused)?,
-        // An error that a server is said to have answered.
+        // An error that claims to be a server's.
         "server-error" => {
             return Err(Error::Server(ServerError {
                 code: "ERR".to_owned(),
@@ -168,7 +168,7 @@ fn obey(order: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// For ever, in a way that no compiler can take away.
+/// Loops for ever, in a way that no compiler can remove.
 fn busy() -> ! {
     let mut last = now();
     loop {

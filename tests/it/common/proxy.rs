@@ -1,9 +1,8 @@
-//! A proxy between a memory and a server that breaks what it is told to break, at
-//! the byte it is told.
+//! A proxy between a memory and a server that injects faults at any byte.
 //!
-//! It follows the protocol as far as to know what belongs together: an exchange is
-//! the commands of a request and their replies, and the first one of a connection
-//! is its handshake. Offsets are those of a request or of its replies.
+//! It follows the protocol as far as needed to find exchanges. An exchange is the
+//! commands of a request and their replies; the first exchange of a connection is its
+//! handshake. Offsets count from the beginning of a request, or of its replies.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -18,7 +17,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use tokio::task::yield_now;
 
-/// Which way the bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the server.
@@ -27,39 +26,39 @@ pub enum Direction {
     Reply,
 }
 
-/// What happens at a byte. Those before it have gone their way by then.
+/// What happens at a byte. All earlier bytes have been passed on by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Both sides are closed. When the component notices, the server has done what
-    /// it will ever do for the bytes that it got.
+pub enum Break {
+    /// Closes both sides. When the component notices, the server has already done all
+    /// that it will do with the bytes it received.
     Cut,
-    /// As `Cut`, but what the component notices is a reset.
+    /// As `Cut`, but with a reset towards the component.
     Reset,
-    /// The component's side is closed at once, and the server gets the rest of the
-    /// request when so much time has passed.
+    /// Closes the component's side at once. The server receives the rest of the request
+    /// after this time.
     Late(Duration),
-    /// Nothing goes on in this direction, and everything stays open.
+    /// Passes nothing on in this direction, and keeps everything open.
     Swallow,
-    /// What follows waits so long.
+    /// Passes the following bytes on after this time.
     Delay(Duration),
-    /// What follows of the exchange goes byte by byte, so far apart.
+    /// Passes the rest of the exchange on byte by byte, with this time in between.
     Trickle(Duration),
-    /// The bits that are set here are flipped in the byte.
+    /// Flips these bits of the byte.
     Garble(u8),
-    /// The rest of the replies, which begins here, is answered by the proxy itself, each
-    /// one with this line. The server has executed the request.
-    Answer(&'static str),
+    /// Replaces each remaining reply, from this byte on, with this error line. The server
+    /// has executed the request.
+    ErrorReply(&'static str),
 }
 
-/// Something to go wrong.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Whose bytes are counted.
+    /// The direction whose bytes are counted.
     pub direction: Direction,
-    /// How many of them are let through before.
+    /// The number of bytes to pass on before.
     pub offset: usize,
-    /// What happens then.
-    pub action: Action,
+    /// What to do then.
+    pub action: Break,
 }
 
 /// Identifies an exchange.
@@ -67,16 +66,16 @@ pub struct Fault {
 pub struct ExchangeId {
     /// The number of the connection, from 0.
     pub connection: usize,
-    /// The number of the exchange on it, from 0, which is the handshake.
+    /// The number of the exchange on that connection. 0 is the handshake.
     pub exchange: usize,
 }
 
-/// The bytes of an exchange.
+/// The bytes of an exchange in both directions.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
-    /// Those that came from the component.
+    /// From the component.
     pub request: Vec<u8>,
-    /// Those that came from the server.
+    /// From the server.
     pub reply: Vec<u8>,
 }
 
@@ -94,7 +93,7 @@ struct Shared {
     last: Mutex<Exchange>,
     exchanges: AtomicUsize,
     carried_out: AtomicUsize,
-    /// Connections on which a fault has not come to its end.
+    /// Connections with a fault that is not over.
     unsettled: AtomicUsize,
     ended: AtomicBool,
 }
@@ -102,13 +101,13 @@ struct Shared {
 type Plan = Box<dyn FnMut(ExchangeId) -> Option<Fault> + Send>;
 
 impl Proxy {
-    /// Starts a proxy for a server, which breaks nothing yet.
+    /// Starts a proxy for a server, without faults.
     pub fn start(server: SocketAddr) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Proxy::listening(listener, server)
     }
 
-    /// As [`Proxy::start`], at this address.
+    /// Starts a proxy for a server at the given address, without faults.
     pub fn start_at(address: SocketAddr, server: SocketAddr) -> Proxy {
         Proxy::listening(TcpListener::bind(address).unwrap(), server)
     }
@@ -136,44 +135,44 @@ impl Proxy {
         }
     }
 
-    /// The port that it listens on; of 127.0.0.1, unless it was given an address.
+    /// The port that it listens on: on 127.0.0.1, unless it was given an address.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Asks `plan` at the beginning of every exchange what is to go wrong in it.
+    /// Calls `plan` at the beginning of every exchange for the fault to inject.
     pub fn plan(&self, plan: impl FnMut(ExchangeId) -> Option<Fault> + Send + 'static) {
         *lock(&self.shared.plan) = Box::new(plan);
     }
 
-    /// Breaks the next exchange that is no handshake, and nothing after.
+    /// Injects a fault into the next exchange that is no handshake.
     pub fn break_next(&self, fault: Fault) {
         let mut fault = Some(fault);
         self.plan(move |id| fault.take_if(|_| id.exchange > 0));
     }
 
-    /// Breaks nothing any more.
+    /// Injects no more faults.
     pub fn break_nothing(&self) {
         self.plan(|_| None);
     }
 
-    /// How many faults it has carried out. One whose offset an exchange does not
-    /// get to is none.
+    /// The number of faults injected. A fault whose offset an exchange does not reach
+    /// does not count.
     pub fn carried_out(&self) -> usize {
         self.shared.carried_out.load(SeqCst)
     }
 
-    /// The last exchange that was answered and was no handshake.
+    /// The last exchange with a reply that was no handshake.
     pub fn last(&self) -> Exchange {
         lock(&self.shared.last).clone()
     }
 
-    /// How many exchanges have begun, handshakes among them.
+    /// The number of exchanges that have begun, including handshakes.
     pub fn exchanges(&self) -> usize {
         self.shared.exchanges.load(SeqCst)
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         lock(&self.shared.open).len()
     }
@@ -181,19 +180,19 @@ impl Proxy {
     /// Closes all connections.
     pub fn close_all(&self) {
         for side in lock(&self.shared.open).values().flatten() {
-            // It may have been closed by its peer.
+            // The peer may have closed it.
             let _ = side.shutdown(Shutdown::Both);
         }
     }
 
-    /// Takes new connections to another server.
+    /// Connects new connections to another server.
     pub fn redirect(&self, server: SocketAddr) {
         *lock(&self.shared.server) = server;
     }
 
-    /// Waits until every fault has come to its end: what is cut is closed, what is
-    /// slow or late has arrived, and what waits for an answer has been given up. The
-    /// runtime may have work to do until then.
+    /// Waits until all faults are over: cut connections are closed, slow and late bytes
+    /// have arrived, and requests without a reply have been given up. Other tasks of the
+    /// runtime may have to run until then.
     pub async fn settle(&self) {
         let begin = Instant::now();
         while self.shared.unsettled.load(SeqCst) > 0 {
@@ -209,7 +208,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, SeqCst);
         self.close_all();
-        // So that the acceptor looks up.
+        // Wakes the acceptor.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -217,8 +216,8 @@ impl Drop for Proxy {
     }
 }
 
-/// The offsets in replies of the bytes that say what there is and how long it is:
-/// types, lengths and line ends, but not the contents of strings and integers.
+/// The offsets of the framing bytes in replies: types, lengths and line ends, without the
+/// contents of strings and integers.
 pub fn framing(replies: &[u8]) -> Vec<usize> {
     let mut contents = Vec::new();
     let mut at = 0;
@@ -230,7 +229,7 @@ pub fn framing(replies: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// Where each of these replies begins.
+/// The offset of each reply.
 pub fn beginnings(replies: &[u8]) -> Vec<usize> {
     let mut beginnings = Vec::new();
     let mut at = 0;
@@ -241,7 +240,7 @@ pub fn beginnings(replies: &[u8]) -> Vec<usize> {
     beginnings
 }
 
-/// The end of the first frame, if all of it is there.
+/// The end of the first frame, if it is complete.
 pub fn frame_end(bytes: &[u8]) -> Option<usize> {
     frame(bytes, 0, &mut Vec::new())
 }
@@ -257,10 +256,10 @@ fn accept(listener: &TcpListener, shared: &Shared) {
     });
 }
 
-/// Carries a connection from its beginning to its end.
+/// Forwards a connection until it ends.
 fn carry(shared: &Shared, connection: usize, component: TcpStream) {
     let address = *lock(&shared.server);
-    // Where there is no server, the component's connection is closed.
+    // Without a server, the component's connection is closed.
     let Ok(server) = TcpStream::connect(address) else {
         return;
     };
@@ -268,38 +267,38 @@ fn carry(shared: &Shared, connection: usize, component: TcpStream) {
     server.set_nodelay(true).unwrap();
     let sides = [&component, &server].map(|side| side.try_clone().unwrap());
     lock(&shared.open).insert(connection, sides);
-    let line = Mutex::new(Line::new(connection));
+    let state = Mutex::new(Connection::new(connection));
     if !shared.ended.load(SeqCst) {
         thread::scope(|scope| {
-            scope.spawn(|| carry_requests(shared, &line, &component, &server));
-            carry_replies(shared, &line, &component, &server);
+            scope.spawn(|| carry_requests(shared, &state, &component, &server));
+            carry_replies(shared, &state, &component, &server);
         });
     }
     lock(&shared.open).remove(&connection);
     // A reset is sent when the last handle is closed.
     drop(component);
-    lock(&line).settle(shared);
+    lock(&state).settle(shared);
 }
 
 fn carry_requests(
     shared: &Shared,
-    line: &Mutex<Line>,
+    state: &Mutex<Connection>,
     mut component: &TcpStream,
     mut server: &TcpStream,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(size @ 1..) = component.read(&mut buffer) {
         let bytes = &mut buffer[..size];
-        let broken = lock(line).request(bytes, shared);
+        let broken = lock(state).request(bytes, shared);
         let passed = match broken {
             None => server.write_all(bytes),
-            Some((at, Action::Cut | Action::Reset)) => {
-                // The other thread closes the component's side when the server
-                // has closed this one, and so has dealt with what it got.
+            Some((at, Break::Cut | Break::Reset)) => {
+                // The other thread closes the component's side when the server has closed
+                // its own, and so has processed what it received.
                 let _ = server.write_all(&bytes[..at]);
                 break;
             }
-            Some((at, Action::Late(time))) => {
+            Some((at, Break::Late(time))) => {
                 let _ = server.write_all(&bytes[..at]);
                 let _ = component.shutdown(Shutdown::Both);
                 thread::sleep(time);
@@ -317,7 +316,7 @@ fn carry_requests(
 
 fn carry_replies(
     shared: &Shared,
-    line: &Mutex<Line>,
+    state: &Mutex<Connection>,
     mut component: &TcpStream,
     mut server: &TcpStream,
 ) {
@@ -325,27 +324,27 @@ fn carry_replies(
     let mut rest = Vec::new();
     while let Ok(size @ 1..) = server.read(&mut buffer) {
         let bytes = &mut buffer[..size];
-        let mut line = lock(line);
-        if line.cut.is_some() {
+        let mut state = lock(state);
+        if state.cut.is_some() {
             continue;
         }
-        let broken = line.reply(bytes, shared);
+        let broken = state.reply(bytes, shared);
         let missing = match broken {
-            Some((at, Action::Answer(_))) => line.unanswered(bytes.len() - at),
+            Some((at, Break::ErrorReply(_))) => state.commands_without_reply(bytes.len() - at),
             _ => 0,
         };
-        drop(line);
+        drop(state);
         let passed = match broken {
             None => component.write_all(bytes),
-            Some((at, Action::Cut | Action::Reset | Action::Late(_))) => {
-                // Sent when the server has gone, so that the end comes with it.
+            Some((at, Break::Cut | Break::Reset | Break::Late(_))) => {
+                // Sent when the server has closed, together with the end.
                 rest = bytes[..at].to_vec();
                 let _ = server.shutdown(Shutdown::Write);
                 Ok(())
             }
-            Some((at, Action::Answer(answer))) => {
+            Some((at, Break::ErrorReply(reply))) => {
                 component.write_all(&bytes[..at]).and_then(|()| {
-                    component.write_all(format!("-{answer}\r\n").repeat(missing).as_bytes())
+                    component.write_all(format!("-{reply}\r\n").repeat(missing).as_bytes())
                 })
             }
             Some((at, action)) => pass(component, bytes, at, action),
@@ -355,41 +354,41 @@ fn carry_replies(
         }
     }
     let _ = component.write_all(&rest);
-    let ended = match lock(line).cut {
-        Some(Action::Reset) => {
-            // The other thread is woken without a FIN's being sent.
+    let ended = match lock(state).cut {
+        Some(Break::Reset) => {
+            // Wakes the other thread without sending a FIN.
             SockRef::from(component)
                 .set_linger(Some(Duration::ZERO))
                 .and_then(|()| component.shutdown(Shutdown::Read))
         }
         _ => component.shutdown(Shutdown::Both),
     };
-    // The component may have closed it before.
+    // The component may have closed it.
     let _ = ended;
     let _ = server.shutdown(Shutdown::Both);
 }
 
-/// Passes on bytes of which those from `at` are subject to an action that does not
-/// end the connection.
+/// Passes bytes on and applies an action to those from `at`. The action does not end the
+/// connection.
 fn pass(
     mut to: &TcpStream,
     bytes: &mut [u8],
     at: usize,
-    action: Action,
+    action: Break,
 ) -> Result<(), std::io::Error> {
-    if let Action::Garble(bits) = action {
+    if let Break::Garble(bits) = action {
         bytes[at] ^= bits;
         return to.write_all(bytes);
     }
     let (before, after) = bytes.split_at(at);
     to.write_all(before)?;
     match action {
-        Action::Swallow => Ok(()),
-        Action::Trickle(time) => after.iter().try_for_each(|byte| {
+        Break::Swallow => Ok(()),
+        Break::Trickle(time) => after.iter().try_for_each(|byte| {
             thread::sleep(time);
             to.write_all(&[*byte])
         }),
-        Action::Delay(time) => {
+        Break::Delay(time) => {
             thread::sleep(time);
             to.write_all(after)
         }
@@ -397,21 +396,21 @@ fn pass(
     }
 }
 
-/// What is known of a connection.
-struct Line {
+/// The state of a connection.
+struct Connection {
     connection: usize,
     exchanges: usize,
     exchange: Exchange,
     fault: Option<Fault>,
-    /// What is done for the rest of the exchange, once its fault has been reached.
-    lasting: Option<(Direction, Action)>,
-    cut: Option<Action>,
+    /// The action for the rest of the exchange, once its fault has been reached.
+    lasting: Option<(Direction, Break)>,
+    cut: Option<Break>,
     unsettled: bool,
 }
 
-impl Line {
-    fn new(connection: usize) -> Line {
-        Line {
+impl Connection {
+    fn new(connection: usize) -> Connection {
+        Connection {
             connection,
             exchanges: 0,
             exchange: Exchange::default(),
@@ -422,9 +421,9 @@ impl Line {
         }
     }
 
-    /// Takes note of bytes of a request, before they are passed on. Answers which
-    /// of them is the first that is subject to what action.
-    fn request(&mut self, bytes: &[u8], shared: &Shared) -> Option<(usize, Action)> {
+    /// Records bytes of a request before they are passed on. Returns the first byte that
+    /// an action applies to, and the action.
+    fn request(&mut self, bytes: &[u8], shared: &Shared) -> Option<(usize, Break)> {
         if self.exchange.is_complete() {
             let id = ExchangeId {
                 connection: self.connection,
@@ -434,17 +433,17 @@ impl Line {
             shared.exchanges.fetch_add(1, SeqCst);
             self.exchange = Exchange::default();
             self.fault = (lock(&shared.plan))(id);
-            // What swallows goes on doing so.
+            // Swallowing continues in further exchanges.
             self.lasting
-                .take_if(|(_, action)| *action != Action::Swallow);
+                .take_if(|(_, action)| *action != Break::Swallow);
         }
         let begin = self.exchange.request.len();
         self.exchange.request.extend_from_slice(bytes);
         self.broken(Direction::Request, begin, bytes.len(), shared)
     }
 
-    /// As `request`, for bytes of replies.
-    fn reply(&mut self, bytes: &[u8], shared: &Shared) -> Option<(usize, Action)> {
+    /// Records bytes of replies, as `request` does.
+    fn reply(&mut self, bytes: &[u8], shared: &Shared) -> Option<(usize, Break)> {
         let begin = self.exchange.reply.len();
         self.exchange.reply.extend_from_slice(bytes);
         if self.exchanges > 1 {
@@ -456,8 +455,8 @@ impl Line {
         self.broken(Direction::Reply, begin, bytes.len(), shared)
     }
 
-    /// How many commands have no reply before the last so many bytes.
-    fn unanswered(&self, withheld: usize) -> usize {
+    /// The number of commands whose reply is not in the bytes before the last `withheld`.
+    fn commands_without_reply(&self, withheld: usize) -> usize {
         let passed = self.exchange.reply.len() - withheld;
         let commands = frames(&self.exchange.request);
         let replies = frames(&self.exchange.reply[..passed]);
@@ -476,7 +475,7 @@ impl Line {
         begin: usize,
         length: usize,
         shared: &Shared,
-    ) -> Option<(usize, Action)> {
+    ) -> Option<(usize, Break)> {
         if let Some((broken, action)) = self.lasting
             && broken == direction
         {
@@ -484,8 +483,8 @@ impl Line {
         }
         let fault = self.fault.filter(|fault| fault.direction == direction)?;
         let at = fault.offset.checked_sub(begin)?;
-        let cuts = matches!(fault.action, Action::Cut | Action::Reset | Action::Late(_));
-        // A connection can be cut after the last byte, too.
+        let cuts = matches!(fault.action, Break::Cut | Break::Reset | Break::Late(_));
+        // A connection can be cut after the last byte as well.
         if at > length || (at == length && !cuts) {
             return None;
         }
@@ -493,15 +492,15 @@ impl Line {
         if cuts {
             self.cut = Some(fault.action);
         }
-        // Once all is answered, the server has nothing more to do. A connection that is
-        // reset after a reply may meet another fault before it has come to its end.
+        // When all replies are there, the server has nothing left to do. A connection
+        // that is reset after a reply may have another fault before it ends.
         let lasts = cuts || !self.exchange.is_complete();
         if lasts && !mem::replace(&mut self.unsettled, true) {
             shared.unsettled.fetch_add(1, SeqCst);
         }
         match fault.action {
-            Action::Swallow | Action::Trickle(_) => self.lasting = Some((direction, fault.action)),
-            Action::Answer(_) => self.lasting = Some((direction, Action::Swallow)),
+            Break::Swallow | Break::Trickle(_) => self.lasting = Some((direction, fault.action)),
+            Break::ErrorReply(_) => self.lasting = Some((direction, Break::Swallow)),
             _ => {}
         }
         shared.carried_out.fetch_add(1, SeqCst);
@@ -510,7 +509,7 @@ impl Line {
 }
 
 impl Exchange {
-    /// How many bytes there are in each direction.
+    /// The number of bytes in each direction.
     pub fn lengths(&self) -> [(Direction, usize); 2] {
         [
             (Direction::Request, self.request.len()),
@@ -518,14 +517,14 @@ impl Exchange {
         ]
     }
 
-    /// Whether all commands are whole, and all are answered.
+    /// Whether all commands are complete and have a reply.
     fn is_complete(&self) -> bool {
         let commands = frames(&self.request);
         commands.is_some() && commands == frames(&self.reply)
     }
 }
 
-/// How many frames there are, if the last one is whole.
+/// The number of frames, if the last one is complete.
 fn frames(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut count) = (0, 0);
     while at < bytes.len() {
@@ -535,8 +534,8 @@ fn frames(bytes: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-/// Where the frame ends that begins at an offset, if it is whole. Where its
-/// contents lie is added to `contents`.
+/// The end of the frame at an offset, if it is complete. Adds the ranges of its contents
+/// to `contents`.
 fn frame(bytes: &[u8], at: usize, contents: &mut Vec<Range<usize>>) -> Option<usize> {
     let line = bytes.get(at..)?.windows(2).position(|two| two == b"\r\n")?;
     let (text, end) = (at + 1..at + line, at + line + 2);
@@ -547,7 +546,7 @@ fn frame(bytes: &[u8], at: usize, contents: &mut Vec<Range<usize>>) -> Option<us
             Some(end + length + 2).filter(|end| *end <= bytes.len())
         }
         (b'*', Some(length)) => (0..length).try_fold(end, |at, _| frame(bytes, at, contents)),
-        // Null, or a line.
+        // A null, or something without a number: its line is all of it.
         (b'$' | b'*', None) => Some(end),
         _ => {
             contents.push(text);

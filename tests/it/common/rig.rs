@@ -1,4 +1,5 @@
-//! A memory whose connection to the server can be broken, and what is counted when it is.
+//! A memory whose connection to the server can be broken, and the figures of a test that
+//! does it.
 
 use std::time::Duration;
 
@@ -32,11 +33,11 @@ impl Rig {
         Rig::of(server, proxy, memory).await
     }
 
-    /// With a memory that reaches the server through the proxy.
+    /// Uses a memory that reaches the server through the proxy.
     pub async fn of(server: &Server, proxy: Proxy, memory: SessionMemory) -> Rig {
-        // The server knows the script from here on.
+        // From here on the server knows the script.
         memory.add("known", Role::User, "x", None).await.unwrap();
-        // No two proxies have one port.
+        // Ports of proxies are unique.
         let name = proxy.port().to_string();
         Rig {
             proxy,
@@ -47,8 +48,8 @@ impl Rig {
         }
     }
 
-    /// Creates a session that holds what the scenario expects there. The names of all
-    /// sessions have one length.
+    /// Creates a session with the messages that the scenario needs. The names of all
+    /// sessions have the same length.
     pub fn session(&mut self, scenario: Scenario) -> String {
         self.sessions += 1;
         let session = format!("{} {:06}", self.name, self.sessions);
@@ -61,21 +62,21 @@ impl Rig {
         session
     }
 
-    /// Runs the scenario while nothing is broken. Returns its bytes on the wire.
+    /// Runs the scenario without a fault and returns its bytes.
     pub async fn undisturbed(&mut self, scenario: Scenario) -> Exchange {
         let session = self.session(scenario);
         assert!(scenario.run(&self.memory, &session).await.unwrap());
         self.proxy.last()
     }
 
-    /// What the server holds, which must have a time to live.
+    /// The messages on the server. The session must have a time to live.
     pub fn stored(&mut self, session: &str) -> Vec<String> {
         contents_with_ttl(&mut self.redis, session, "under a fault")
     }
 
-    /// What the server holds after a fault, and whether the operation was applied. Fails
-    /// if the session holds anything but what it held before, what it holds after, or a
-    /// message twice.
+    /// The messages on the server after a fault, and whether the operation was applied.
+    /// Fails unless the session has the messages from before, the messages from after, or
+    /// a duplicate, which is counted.
     pub fn stored_after_fault(
         &mut self,
         scenario: Scenario,

@@ -1,4 +1,4 @@
-//! Each operation, with what its session holds before and after.
+//! Each operation, with the messages of its session before and after.
 
 use session_memory_host::{Action, Delivery, Error, NewMessage, Outcome, Role, SessionMemory};
 
@@ -19,7 +19,7 @@ pub const SCENARIOS: [Scenario; 8] = [
 pub enum Scenario {
     Add,
     AddAll,
-    /// A pipeline that adds a message and gets the last ones.
+    /// A pipeline that adds a message and gets the last messages.
     Turn,
     Get,
     History,
@@ -29,7 +29,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// What the session holds before.
+    /// The messages in the session before.
     pub fn before(self) -> &'static [&'static str] {
         match self {
             Scenario::Add | Scenario::AddAll | Scenario::Turn => &[],
@@ -37,7 +37,7 @@ impl Scenario {
         }
     }
 
-    /// What the session holds when the operation has been applied.
+    /// The messages in the session when the operation has been applied.
     pub fn after(self) -> &'static [&'static str] {
         match self {
             Scenario::Add | Scenario::Turn => &["new"],
@@ -64,7 +64,7 @@ impl Scenario {
     }
 
     /// The variant of the error when the server never replies.
-    pub fn unanswered(self) -> &'static str {
+    pub fn error_without_reply(self) -> &'static str {
         if self.writes() {
             "outcome-unknown"
         } else {

@@ -1,4 +1,4 @@
-//! The sockets of this machine, as Linux shows them.
+//! The sockets of this machine, as Linux lists them.
 
 use std::fs;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Socket {
     inode: u64,
-    /// In what time the peer is probed, if that is what it waits for.
+    /// The time until the peer is probed, if the socket's timer is the one for that.
     pub keep_alive: Option<Duration>,
 }
 
-/// The sockets whose other ends are at this port. What was closed, and has bytes left to
-/// send, is not among them, and nor is what was reset. The table is read in pieces, so that
-/// one may be missing when others come and go.
+/// The sockets that are connected to a port. Closed sockets with bytes left to send are
+/// not listed, and nor are reset ones. The kernel returns the table in pieces, so one may
+/// be missing while others come and go.
 pub fn connected_to(port: u16) -> Vec<Socket> {
     let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
     let of_port = |line: &str| {
@@ -23,7 +23,7 @@ pub fn connected_to(port: u16) -> Vec<Socket> {
         let (_, remote) = fields[2].split_once(':').unwrap();
         let inode = fields[9].parse().unwrap();
         let (timer, when) = fields[5].split_once(':').unwrap();
-        // In hundredths of a second, whatever the kernel counts in.
+        // The unit is a hundredth of a second, whatever the kernel counts in.
         let when = || Duration::from_millis(10 * u64::from_str_radix(when, 16).unwrap());
         let is_it = u16::from_str_radix(remote, 16).unwrap() == port && inode != 0;
         is_it.then(|| Socket {
@@ -32,18 +32,18 @@ pub fn connected_to(port: u16) -> Vec<Socket> {
         })
     };
     let mut sockets: Vec<Socket> = table.lines().skip(1).filter_map(of_port).collect();
-    // Nor is one there twice.
+    // One may be listed twice as well.
     sockets.sort_by_key(|socket| socket.inode);
     sockets.dedup_by_key(|socket| socket.inode);
     sockets
 }
 
 impl Socket {
-    /// Whether this process still holds it, in whatever state it is.
+    /// Whether this process still holds it, in any state.
     pub fn is_held(&self) -> bool {
         let name = format!("socket:[{}]", self.inode);
         let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
-        // Others come and go.
+        // Other files come and go.
         let mut names = files.filter_map(|file| fs::read_link(file.path()).ok());
         names.any(|found| found.as_os_str() == name.as_str())
     }

@@ -1,5 +1,5 @@
-//! Calls that end early: their time is over, their instance is lost, or nobody waits for
-//! them any more.
+//! Calls that end early: their time is over, their instance is lost, or their caller has
+//! given up.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ async fn a_call_whose_time_is_over_while_it_waits_is_not_sent() {
         assert_eq!(call, ("timeout", text.to_owned()));
         took(begin, LIMIT);
     }
-    // The instance had time for the second one, and has not seen the third.
+    // The instance had time for the second call and has not received the third.
     assert_eq!(memory.count("behave").await.unwrap(), 4);
 }
 
@@ -48,7 +48,7 @@ async fn a_write_whose_time_is_over_in_flight_is_not_known() {
         begin_add(&memory, "behave").await,
     ];
     first.await.unwrap().unwrap();
-    // It has come later, so its time is not over.
+    // It began later, so its time is not over.
     let later = begin_count(&memory, "behave").await;
     for write in writes {
         let (variant, text) = refusal(write.await.unwrap());
@@ -139,18 +139,18 @@ async fn a_call_that_is_given_up_changes_nothing_for_the_others() {
     let waiting = begin_add(&memory, "trap").await;
     let in_flight = begin_add(&memory, WORK).await;
     let behind = begin_count(&memory, "together").await;
-    // While it waits: it is not sent.
+    // Given up in the queue: it is not sent.
     waiting.abort();
     first.await.unwrap().unwrap();
     sleep(Duration::from_millis(20)).await;
-    // In flight: the instance goes on.
+    // Given up in flight: the instance continues.
     in_flight.abort();
     assert_eq!(kept.await.unwrap().unwrap(), 3);
     assert_eq!(behind.await.unwrap().unwrap(), 3);
     assert_eq!(memory.count("behave").await.unwrap(), 6);
 
-    // In a turn of its own, it takes its instance along, and those who wait have
-    // another one.
+    // Given up while it has the instance to itself: the instance is discarded, and the
+    // waiting calls use another one.
     let own_turn = begin_count(&memory, "sleep").await;
     let waiting = [
         begin_count(&memory, "together").await,
@@ -162,7 +162,7 @@ async fn a_call_that_is_given_up_changes_nothing_for_the_others() {
     }
 }
 
-/// Waits while others have so many turns.
+/// Yields to other tasks this many times.
 async fn patience(turns: u32) {
     for _ in 0..turns {
         yield_now().await;
@@ -259,17 +259,17 @@ fn a_runtime_that_is_shut_down_leaves_no_call_without_an_answer() {
     };
     let (one, other) = (new(), new());
     let memory = one.block_on(one_guest(PATIENCE));
-    // The first call and the first in line are those of the runtime that goes.
+    // The first call and the first queued call belong to the runtime that is shut down.
     one.block_on(async {
         begin_count(&memory, "sleep").await;
         begin_count(&memory, "behave").await;
     });
     let waiting = other.block_on(begin_count(&memory, "behave"));
     drop(one);
-    let answer = other.block_on(waiting).unwrap();
-    if answer.is_err() {
+    let result = other.block_on(waiting).unwrap();
+    if result.is_err() {
         let text = "count \"behave\": the task that served the calls that wait was ended";
-        assert_eq!(refusal(answer), ("unavailable", text.to_owned()));
+        assert_eq!(refusal(result), ("unavailable", text.to_owned()));
     }
     other.block_on(memory.count("behave")).unwrap();
 }

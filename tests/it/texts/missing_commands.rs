@@ -1,4 +1,4 @@
-//! Servers that do not run a command, and users who may not.
+//! Servers without a command, and users who may not run it.
 
 use session_memory_host::{Options, Role, SessionMemory, TtlPolicy};
 
@@ -8,12 +8,12 @@ use crate::common::{
     server_with_user,
 };
 
-/// A server that does not run a command, and how it is said of it.
+/// A server that does not run a command, and the error that says so.
 struct Without {
     server: Server,
     username: Option<String>,
     variant: &'static str,
-    says: String,
+    text: String,
 }
 
 impl Without {
@@ -28,13 +28,12 @@ impl Without {
         }
     }
 
-    fn said(&self, during: &str) -> (&'static str, String) {
-        (self.variant, format!("{during}: {}", self.says))
+    fn error(&self, during: &str) -> (&'static str, String) {
+        (self.variant, format!("{during}: {}", self.text))
     }
 }
 
-/// One server on which the command is renamed away, and one where the user may not run
-/// it.
+/// A server where the command is renamed away, and one where the user may not run it.
 fn without(command: &str, avoided: &str) -> [Without; 2] {
     let who = match command {
         "LTRIM" => ", as a Redis Sentinel does not: give host and port of the Redis server itself",
@@ -46,13 +45,13 @@ fn without(command: &str, avoided: &str) -> [Without; 2] {
             server: server_with(&["--rename-command", command, ""]),
             username: None,
             variant: "server",
-            says: format!("ERR: the server does not know {command}{who}{avoided}"),
+            text: format!("ERR: the server does not know {command}{who}{avoided}"),
         },
         Without {
             server: server_with_user("agent", &denied),
             username: Some("agent".to_owned()),
             variant: "access-denied",
-            says: format!("NOPERM: the user may not run {command}{avoided}"),
+            text: format!("NOPERM: the user may not run {command}{avoided}"),
         },
     ]
 }
@@ -63,9 +62,9 @@ async fn without_scripting_the_command_and_what_avoids_it_are_named() {
     for command in ["EVALSHA", "EVAL"] {
         for without in without(command, avoided) {
             let memory = without.memory(Options::default()).await;
-            assert_eq!(add(&memory).await, without.said("add to \"s\""));
+            assert_eq!(add(&memory).await, without.error("add to \"s\""));
             if command == "EVAL" {
-                assert_eq!(history(&memory).await, without.said("history of \"s\""));
+                assert_eq!(history(&memory).await, without.error("history of \"s\""));
             } else {
                 assert_eq!(memory.history("s", None).await.unwrap().total, 0);
             }
@@ -84,7 +83,7 @@ async fn without_transactions_the_command_and_what_avoids_it_are_named() {
         for without in without(command, "; delivery exactly-once does without") {
             let port = without.server.port();
             let opened = open(port, without.options(at_most_once())).await;
-            let expected = on_the_way(port, without.variant, &without.says);
+            let expected = on_the_way(port, without.variant, &without.text);
             assert_eq!(opened, expected);
             let memory = without.memory(Options::default()).await;
             assert_eq!(memory.add("s", Role::User, "x", None).await.unwrap(), 1);
@@ -97,7 +96,7 @@ async fn without_ping_there_is_no_opening() {
     for without in without("PING", "") {
         let port = without.server.port();
         let opened = open(port, without.options(Options::default())).await;
-        assert_eq!(opened, on_the_way(port, without.variant, &without.says));
+        assert_eq!(opened, on_the_way(port, without.variant, &without.text));
     }
 }
 
@@ -106,7 +105,7 @@ async fn without_select_another_database_is_none() {
     for without in without("SELECT", "; db 0 does without") {
         let port = without.server.port();
         let opened = open(port, without.options(with_db(Options::default()))).await;
-        assert_eq!(opened, on_the_way(port, without.variant, &without.says));
+        assert_eq!(opened, on_the_way(port, without.variant, &without.text));
         without.memory(Options::default()).await;
     }
 }
@@ -118,14 +117,14 @@ async fn without_ltrim_nothing_is_cleared_or_trimmed() {
         let memory = without.memory(Options::default()).await;
         memory.add("s", Role::User, "x", None).await.unwrap();
         let cleared = refusal(memory.clear("s").await);
-        assert_eq!(cleared, without.said("clear \"s\""));
+        assert_eq!(cleared, without.error("clear \"s\""));
 
         let trimming = Options {
             max_messages: Some(10),
             ..at_most_once()
         };
         let memory = without.memory(trimming).await;
-        assert_eq!(add(&memory).await, without.said("add to \"s\""));
+        assert_eq!(add(&memory).await, without.error("add to \"s\""));
         assert_eq!(memory.count("s").await.unwrap(), 1);
     }
 }
@@ -153,7 +152,7 @@ async fn a_script_that_asks_for_a_command_that_is_not_there_says_so() {
     ] {
         let server = server_with(&["--rename-command", command, ""]);
         let memory = memory_with(&server, options).await;
-        let said = match is_redis_7(&server) {
+        let text = match is_redis_7(&server) {
             true => {
                 "add to \"s\": ERR: the server does not know EXPIRE, which a time to live needs, or \
                  LTRIM, which max-messages needs"
@@ -163,7 +162,7 @@ async fn a_script_that_asks_for_a_command_that_is_not_there_says_so() {
                  delivery at-most-once needs no script"
             }
         };
-        assert_eq!(add(&memory).await, ("server", said.to_owned()), "{command}");
+        assert_eq!(add(&memory).await, ("server", text.to_owned()), "{command}");
         assert_eq!(integer(redis(&server, &["EXISTS", "session:s"])), 0);
         let memory = memory_with(&server, allowed).await;
         assert_eq!(memory.add("s", Role::User, "x", None).await.unwrap(), 1);

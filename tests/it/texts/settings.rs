@@ -1,4 +1,4 @@
-//! Settings that are not allowed, and what the host does not allow.
+//! Settings that are not allowed, and networks that the host does not allow.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -15,9 +15,9 @@ async fn a_host_that_allows_no_tcp_is_told_of_by_the_operation() {
     };
     let builder = builder(6379, options).network(NetworkPolicy::deny_all());
     let memory = builder.open().await.unwrap();
-    let said = "get \"s\": connect to \"127.0.0.1:6379\": 127.0.0.1:6379: the host does not allow \
+    let text = "get \"s\": connect to \"127.0.0.1:6379\": 127.0.0.1:6379: the host does not allow \
                 this address, or no TCP at all; it may also have a loopback of its own";
-    assert_eq!(get(&memory).await, ("access-denied", said.to_owned()));
+    assert_eq!(get(&memory).await, ("access-denied", text.to_owned()));
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn what_people_set_by_mistake_is_refused_without_a_secret_and_without_dial
     let url = format!("redis://:hunter2@localhost:{port}/0");
     let whole = "what looks like a URL (not shown, since it may hold a password), allowed is a \
                  name or an IP address; port, username, password and db are options of their own";
-    for (variable, value, said) in [
+    for (variable, value, text) in [
         (
             "REDIS_HOST",
             &url[..],
@@ -98,7 +98,7 @@ async fn what_people_set_by_mistake_is_refused_without_a_secret_and_without_dial
         ] {
             assert!(!shown.contains("hunter2"), "{shown}");
         }
-        let expected = ("invalid-argument", format!("open: option {said}"));
+        let expected = ("invalid-argument", format!("open: option {text}"));
         assert_eq!(refusal::<()>(Err(error)), expected);
     }
     let dialled = listener.accept().map(|(_, from)| from);
@@ -123,29 +123,29 @@ async fn an_empty_variable_is_an_unset_one() {
     let empty = empty.map(|variable| (variable, ""));
     let memory = in_environment(server.port(), &empty).await.unwrap();
     memory.add("s", Role::User, "x", None).await.unwrap();
-    // The prefix and the time to live are the default ones, and there is an id.
+    // The prefix and the time to live have their defaults, and messages have ids.
     let ttl = integer(redis(&server, &["TTL", "session:s"]));
     assert!((3590..=3600).contains(&ttl), "{ttl}");
     assert!(memory.get("s", None).await.unwrap()[0].id.is_some());
 
-    // Nothing listens at the default port of the default host that this could be.
+    // The default port of the default host is named. The policy allows no connection.
     let nowhere = [("REDIS_HOST", ""), ("REDIS_PORT", "")].map(owned);
     let builder = SessionMemory::builder().environment(nowhere);
     let opened = builder.network(NetworkPolicy::deny_all()).open().await;
-    let said = "connect to \"localhost:6379\": \"localhost\": the host does not allow this name to \
+    let text = "connect to \"localhost:6379\": \"localhost\": the host does not allow this name to \
                 be looked up";
-    assert_eq!(refusal(opened), ("access-denied", said.to_owned()));
+    assert_eq!(refusal(opened), ("access-denied", text.to_owned()));
 }
 
-/// Opens a memory with these variables, and with a port and the local host unless they
-/// are among them.
+/// Opens a memory with these variables. The host and the port are set unless they are
+/// among them.
 async fn in_environment(
     port: u16,
     variables: &[(&str, &str)],
 ) -> Result<SessionMemory, session_memory_host::Error> {
     let port = port.to_string();
     let mut environment: Vec<_> = variables.iter().copied().map(owned).collect();
-    // The first of a name counts.
+    // The first variable with a name counts.
     environment.extend([("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)].map(owned));
     SessionMemory::builder()
         .environment(environment)

@@ -1,4 +1,4 @@
-//! Nodes of a cluster, sentinels, replicas, full servers, and what is no Redis at all.
+//! Cluster nodes, sentinels, replicas, full servers, and peers that are no Redis.
 
 use std::fs;
 use std::io::Read;
@@ -15,7 +15,7 @@ use crate::common::{
     peer, peer_replying, program, redis, refusal, server, server_with, text, wait_until,
 };
 
-/// A node of a cluster of its own, that other nodes reach at this port.
+/// A node of its own cluster, with this port for other nodes.
 fn cluster_node(bus: u16) -> Server {
     let bus = bus.to_string();
     server_with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
@@ -53,18 +53,18 @@ async fn a_cluster_says_where_the_session_is() {
         let memory = memory_with(here, options()).await;
         memory.add("s", Role::User, "x", None).await.unwrap();
         let memory = memory_with(there, options()).await;
-        let says = |during: &str| {
-            let said = format!(
+        let error = |during: &str| {
+            let text = format!(
                 "{during} \"s\": MOVED: the server is a node of a Redis Cluster, which is not \
                  supported; the session is on {}",
                 here.address()
             );
-            ("server", said)
+            ("server", text)
         };
-        assert_eq!(add(&memory).await, says("add to"));
-        assert_eq!(get(&memory).await, says("get"));
-        assert_eq!(history(&memory).await, says("history of"));
-        assert_eq!(refusal(memory.clear("s").await), says("clear"));
+        assert_eq!(add(&memory).await, error("add to"));
+        assert_eq!(get(&memory).await, error("get"));
+        assert_eq!(history(&memory).await, error("history of"));
+        assert_eq!(refusal(memory.clear("s").await), error("clear"));
     }
 
     let selected = here.client().unwrap().command(&["SELECT", "1"]).unwrap();
@@ -72,12 +72,12 @@ async fn a_cluster_says_where_the_session_is() {
         Value::Error(error) if error.contains("not allowed") => {
             "the server is a node of a Redis Cluster, which has 0 alone"
         }
-        // Valkey 9 can be told to have more.
+        // Valkey 9 can have more databases.
         _ => "the server does not have it",
     };
-    let said = format!("option db (REDIS_DB) is 1: {why}");
+    let text = format!("option db (REDIS_DB) is 1: {why}");
     let opened = open(here.port(), with_db(Options::default())).await;
-    assert_eq!(opened, on_the_way(here.port(), "invalid-argument", &said));
+    assert_eq!(opened, on_the_way(here.port(), "invalid-argument", &text));
 }
 
 /// A Redis Sentinel that watches a server.
@@ -91,7 +91,7 @@ impl Sentinel {
     fn start(server: &Server) -> Sentinel {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port().unwrap();
-        // It writes what it finds out into the file.
+        // The sentinel writes its state into the file.
         let file = folder.path().join("sentinel.conf");
         let monitor = format!("sentinel monitor primary 127.0.0.1 {} 1", server.port());
         fs::write(&file, format!("bind 127.0.0.1\nport {port}\n{monitor}\n")).unwrap();
@@ -128,17 +128,17 @@ impl Drop for Sentinel {
 async fn a_sentinel_is_called_one() {
     let server = server();
     let sentinel = Sentinel::start(&server);
-    let says = |what: &str| ("server", what.to_owned());
+    let error = |what: &str| ("server", what.to_owned());
     let memory = builder(sentinel.port, Options::default()).open().await;
     let memory = memory.unwrap();
-    let said = "add to \"s\": ERR: the server does not know EVALSHA (renamed or disabled there, or \
+    let text = "add to \"s\": ERR: the server does not know EVALSHA (renamed or disabled there, or \
                 it is a Redis Sentinel or a proxy); delivery at-most-once needs no scripting, and \
                 get needs none either";
-    assert_eq!(add(&memory).await, says(said));
-    let said = "get \"s\": ERR: the server does not know LRANGE, as a Redis Sentinel does not: \
+    assert_eq!(add(&memory).await, error(text));
+    let text = "get \"s\": ERR: the server does not know LRANGE, as a Redis Sentinel does not: \
                 give host and port of the Redis server itself";
-    assert_eq!(get(&memory).await, says(said));
-    for (options, said) in [
+    assert_eq!(get(&memory).await, error(text));
+    for (options, text) in [
         (
             with_db(Options::default()),
             "ERR: the server does not know SELECT (renamed or disabled there, or it is a Redis \
@@ -151,34 +151,34 @@ async fn a_sentinel_is_called_one() {
         ),
     ] {
         let opened = open(sentinel.port, options).await;
-        assert_eq!(opened, on_the_way(sentinel.port, "server", said));
+        assert_eq!(opened, on_the_way(sentinel.port, "server", text));
     }
 }
 
 #[tokio::test]
 async fn a_server_that_takes_no_writes_says_why() {
     let full = server_with(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
-    let said = "add to \"s\": OOM: the server has no memory left for writes (maxmemory)";
+    let text = "add to \"s\": OOM: the server has no memory left for writes (maxmemory)";
     for options in [Options::default(), at_most_once()] {
         if options.delivery.is_none() && !is_redis_7(&full) {
             println!("before Redis 7, the default delivery may go beyond maxmemory");
             continue;
         }
         let memory = memory_with(&full, options).await;
-        assert_eq!(add(&memory).await, ("server", said.to_owned()));
+        assert_eq!(add(&memory).await, ("server", text.to_owned()));
     }
 
-    // Of a server that nobody is.
+    // A primary that does not exist.
     let nowhere = free_port().unwrap().to_string();
     let replica = server_with(&["--replicaof", "127.0.0.1", &nowhere]);
-    let said = |during: &str| {
-        let said = format!("{during} \"s\": READONLY: the server is a read-only replica");
-        ("server", said)
+    let error = |during: &str| {
+        let text = format!("{during} \"s\": READONLY: the server is a read-only replica");
+        ("server", text)
     };
     for options in [Options::default(), at_most_once()] {
         let memory = memory_with(&replica, impatient(options)).await;
-        assert_eq!(add(&memory).await, said("add to"));
-        assert_eq!(refusal(memory.clear("s").await), said("clear"));
+        assert_eq!(add(&memory).await, error("add to"));
+        assert_eq!(refusal(memory.clear("s").await), error("clear"));
     }
 }
 
@@ -195,30 +195,30 @@ async fn a_fixed_life_at_most_once_needs_redis_7() {
         ..at_most_once()
     };
     let memory = builder(port, options).open().await.unwrap();
-    let said = "add to \"s\": ERR: ttl-policy fixed with delivery at-most-once needs Redis 7 \
+    let text = "add to \"s\": ERR: ttl-policy fixed with delivery at-most-once needs Redis 7 \
                 (EXPIRE NX)";
-    assert_eq!(add(&memory).await, ("server", said.to_owned()));
+    assert_eq!(add(&memory).await, ("server", text.to_owned()));
 }
 
 #[tokio::test]
 async fn a_write_above_a_providers_cap_says_so() {
-    let said = "add to \"s\": the server's provider limits how large a request and a reply may be";
+    let text = "add to \"s\": the server's provider limits how large a request and a reply may be";
     let cap: &[u8] =
         b"-ERR max request size exceeded. Limit: 1048576 bytes, Actual: 1176582 bytes\r\n";
     let port = peer_replying(&[b"+PONG\r\n", cap]);
     let memory = builder(port, Options::default()).open().await.unwrap();
-    assert_eq!(add(&memory).await, ("limit-exceeded", said.to_owned()));
+    assert_eq!(add(&memory).await, ("limit-exceeded", text.to_owned()));
 }
 
 #[tokio::test]
 async fn what_is_no_redis_is_told_at_once() {
     let tls = "a TLS alert: the server wants TLS, which is not supported";
     let other = "no reply in RESP: the server may want TLS, or is no Redis";
-    for (reply, said) in [
+    for (reply, text) in [
         (&b"\x15\x03\x03\x00\x02\x02\x46"[..], tls),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", other),
         (b"SSH-2.0-OpenSSH_9.2\r\n", other),
-        // Two servers that know a byte: of TLS, and of MySQL.
+        // A byte of TLS, and a byte of MySQL.
         (b"\x16", other),
         (b"J", other),
     ] {
@@ -230,8 +230,8 @@ async fn what_is_no_redis_is_told_at_once() {
         ] {
             let begin = Instant::now();
             let opened = open(port, options).await;
-            assert_eq!(opened, on_the_way(port, "protocol", said));
-            // The peer says no more, and hangs up when we do.
+            assert_eq!(opened, on_the_way(port, "protocol", text));
+            // The peer sends nothing more, and closes when we do.
             let taken = begin.elapsed();
             assert!(taken < Duration::from_secs(4), "{taken:?}");
         }
@@ -241,20 +241,20 @@ async fn what_is_no_redis_is_told_at_once() {
 #[tokio::test]
 async fn a_peer_that_hangs_up_without_a_word_may_want_something_else() {
     let port = peer(|mut connection| {
-        // So that it is no reset.
+        // Reads the request, so that closing does not reset the connection.
         let _ = connection.read(&mut [0; 1024]);
     });
     let tls = "the connection was lost before the server answered: it may want TLS, or be a proxy \
                without a server";
     let select = ", or one that closes it on SELECT (db)";
     let multi = ", or one that closes it on MULTI (delivery at-most-once)";
-    for (options, said) in [
+    for (options, text) in [
         (Options::default(), tls.to_owned()),
         (with_db(Options::default()), [tls, select].concat()),
         (at_most_once(), [tls, multi].concat()),
         (with_db(at_most_once()), [tls, select, multi].concat()),
     ] {
         let opened = open(port, options).await;
-        assert_eq!(opened, on_the_way(port, "unavailable", &said));
+        assert_eq!(opened, on_the_way(port, "unavailable", &text));
     }
 }

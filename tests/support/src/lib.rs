@@ -1,5 +1,6 @@
-//! What the integration tests share: servers, peers that misbehave, and the
-//! command-line program. Everything here panics when it cannot do what it is for.
+//! Redis servers, a Redis client, and peers that misbehave, for tests, the benchmark and
+//! the demo. Functions of this file panic when they fail; [`Server`] and [`RedisClient`]
+//! return errors.
 
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
@@ -20,22 +21,23 @@ pub fn server() -> Server {
     server_with(&[])
 }
 
-/// As [`server`], with more arguments on its command line.
+/// A server with additional arguments on its command line.
 pub fn server_with(arguments: &[&str]) -> Server {
-    // What is missing is said by the error.
+    // The error says what is missing.
     Server::start(arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Runs a command on a server.
+/// Runs a command on a server and returns its reply.
 pub fn redis<W: AsRef<[u8]>>(server: &Server, words: &[W]) -> Value {
-    let answer = server.client().and_then(|mut client| client.command(words));
-    match answer.unwrap() {
+    let reply = server.client().and_then(|mut client| client.command(words));
+    match reply.unwrap() {
         Value::Error(error) => panic!("{error}"),
         value => value,
     }
 }
 
-/// How often a server has executed a command, since its statistics were reset.
+/// The number of times that a server has executed a command since its statistics were
+/// reset.
 pub fn calls(redis: &mut RedisClient, command: &str) -> u32 {
     let statistics = text(redis.command(&["INFO", "commandstats"]).unwrap());
     let of_command = statistics.split_once(&format!("cmdstat_{command}:calls="));
@@ -45,7 +47,7 @@ pub fn calls(redis: &mut RedisClient, command: &str) -> u32 {
     })
 }
 
-/// A bulk string reply.
+/// The text of a bulk string.
 pub fn text(value: Value) -> String {
     match value {
         Value::Bulk(Some(bytes)) => String::from_utf8(bytes).unwrap(),
@@ -53,7 +55,7 @@ pub fn text(value: Value) -> String {
     }
 }
 
-/// A server with a user of the given name and rules, beside the default one.
+/// A server with an additional user of the given name and rules.
 pub fn server_with_user(name: &str, rules: &str) -> Server {
     let server = server();
     let words: Vec<&str> = ["ACL", "SETUSER", name]
@@ -64,8 +66,8 @@ pub fn server_with_user(name: &str, rules: &str) -> Server {
     server
 }
 
-/// Whether a script can ask what its user may run, which is so since Redis 7.
-/// Before that, the push is not the script's first write, and so not refused when
+/// Whether the server is Redis 7 or later, where a script can check what its user may
+/// run. Before that, the push is not the script's first write, so it is not refused when
 /// the server is out of memory; and EXPIRE has no NX.
 pub fn is_redis_7(server: &Server) -> bool {
     let ask = ["EVAL", "return redis.acl_check_cmd and 1 or 0", "0"];
@@ -80,8 +82,7 @@ pub fn elements(server: &Server, key: &str) -> Vec<String> {
     elements.into_iter().map(text).collect()
 }
 
-/// The contents of the messages in a list, looked at over a connection that is
-/// there already.
+/// The contents of the messages in a list.
 pub fn contents(client: &mut RedisClient, key: &str) -> Vec<String> {
     let Value::Array(Some(elements)) = client.command(&["LRANGE", key, "0", "-1"]).unwrap() else {
         panic!("{key} is no list");
@@ -93,8 +94,8 @@ pub fn contents(client: &mut RedisClient, key: &str) -> Vec<String> {
     elements.into_iter().map(content).collect()
 }
 
-/// As [`contents`], of a session with the default prefix. If it holds anything, it
-/// must have a time to live.
+/// The contents of the messages in a session with the default prefix. A session that is
+/// not empty must have a time to live.
 pub fn contents_with_ttl(redis: &mut RedisClient, session: &str, case: &str) -> Vec<String> {
     let key = format!("session:{session}");
     let contents = contents(redis, &key);
@@ -111,7 +112,7 @@ pub fn contents_with_ttl(redis: &mut RedisClient, session: &str, case: &str) -> 
     contents
 }
 
-/// An integer reply.
+/// The value of an integer.
 pub fn integer(value: Value) -> i64 {
     match value {
         Value::Integer(integer) => integer,
@@ -119,8 +120,7 @@ pub fn integer(value: Value) -> i64 {
     }
 }
 
-/// Checks that a key expires in so many seconds, or in a few less, which the test may
-/// have taken.
+/// Checks that a key expires in this many seconds, or a few less that the test has taken.
 #[track_caller]
 pub fn expires_in(redis: &mut RedisClient, key: &str, seconds: i64) {
     let ttl = integer(redis.command(&["TTL", key]).unwrap());
@@ -130,7 +130,7 @@ pub fn expires_in(redis: &mut RedisClient, key: &str, seconds: i64) {
     );
 }
 
-/// Sends a signal to a server's process: `STOP` pauses it, `CONT` wakes it.
+/// Sends a signal to a server's process: `STOP` pauses it, `CONT` resumes it.
 pub fn signal(server: &Server, name: &str) {
     let sent = Command::new("kill")
         .arg(format!("-{name}"))
@@ -139,7 +139,7 @@ pub fn signal(server: &Server, name: &str) {
     assert!(sent.is_ok_and(|status| status.success()));
 }
 
-/// Blocks until a condition holds.
+/// Blocks until a condition is true.
 #[track_caller]
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -149,8 +149,8 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Listens on a free port of 127.0.0.1 and hands each connection to `serve`, in a
-/// thread of its own, until the tests end. Answers the port.
+/// Listens on a free port of 127.0.0.1 until the process ends, and hands each connection
+/// to `serve` in a thread of its own. Returns the port.
 pub fn peer(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -163,14 +163,15 @@ pub fn peer(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     port
 }
 
-/// A peer that replies to the first bytes of each connection with the first of these, to
-/// the next bytes with the next one. Then it is silent until the client hangs up.
+/// A peer that sends the first reply when it has received something, the second when it
+/// has received something again, and so on. Then it is silent until the client hangs up.
+/// Returns its port.
 pub fn peer_replying(replies: &[&'static [u8]]) -> u16 {
     let replies = replies.to_vec();
     peer(move |mut connection| {
         let mut buffer = [0; 64 * 1024];
         for reply in &replies {
-            // The client hangs up when it likes.
+            // The client may have hung up.
             let _ = connection.read(&mut buffer);
             let _ = connection.write_all(reply);
         }
@@ -178,7 +179,7 @@ pub fn peer_replying(replies: &[&'static [u8]]) -> u16 {
     })
 }
 
-/// Runs a command with this standard input.
+/// Runs a program with this standard input, until it ends.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
@@ -187,7 +188,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
         .spawn()
         .unwrap();
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read may be gone by now.
+        // A program that does not read may have ended.
         let _ = stdin.write_all(input);
     }
     child.wait_with_output().unwrap()

@@ -1,5 +1,5 @@
-//! A Redis client of the simplest kind, to look at what lies on a server. It has
-//! nothing in common with the component's, which it checks.
+//! A Redis client of the simplest kind, to look at the data on a server. It shares no
+//! code with the component, which it checks.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -30,7 +30,7 @@ impl RedisClient {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Returns the operating system's error.
     pub fn connect(address: impl ToSocketAddrs) -> io::Result<RedisClient> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -44,7 +44,8 @@ impl RedisClient {
     ///
     /// # Errors
     ///
-    /// The connection's, or [`io::ErrorKind::InvalidData`] for what is no reply.
+    /// Returns the connection's error, or [`io::ErrorKind::InvalidData`] for anything
+    /// that is no reply.
     pub fn command<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<Value> {
         let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {

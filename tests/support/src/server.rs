@@ -1,5 +1,5 @@
-//! A Redis server of one's own: on a free loopback port, its files in a temporary
-//! folder, gone when it is dropped.
+//! A private Redis server: on a free loopback port, its files in a temporary folder. It
+//! ends when it is dropped.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::RedisClient;
 
-/// What a person can do when there is no server program.
+/// Tells a person what to do when there is no server program.
 pub const INSTALL_HINT: &str = "install a Redis server: Debian's and Ubuntu's package is redis-server, \
      Fedora's valkey, Homebrew's redis; redis-server or valkey-server must be on PATH";
 
@@ -42,9 +42,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When there is no server program or it does not answer within 20 seconds.
+    /// When there is no server program, or it does not reply within 20 seconds.
     pub fn start(arguments: &[&str]) -> io::Result<Server> {
-        // Between finding a free port and the server's taking it, another may.
+        // Another process may take the port before the server does.
         let mut last = None;
         for _ in 0..5 {
             match Server::start_at((Ipv4Addr::LOCALHOST, free_port()?).into(), arguments) {
@@ -55,7 +55,7 @@ impl Server {
         Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
     }
 
-    /// As [`Server::start`], at an address of the caller's choice.
+    /// Starts a server at the given address, as [`Server::start`] does.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -109,7 +109,7 @@ impl Server {
         Ok(())
     }
 
-    /// Starts it again after [`Server::kill`], on the same address and files.
+    /// Starts it again after [`Server::kill`], with the same address and files.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be gone already, which is what is wanted.
+        // It may have ended already.
         let _ = self.kill();
     }
 }
@@ -159,9 +159,9 @@ fn launch(address: SocketAddr, folder: &Path, arguments: &[String]) -> io::Resul
         .spawn()?;
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        // Any answer will do: a server that asks for a password is up too.
-        let answer = RedisClient::connect(address).and_then(|mut client| client.command(&["PING"]));
-        if answer.is_ok() && process.try_wait()?.is_none() {
+        // Any reply will do: a server that asks for a password is up too.
+        let reply = RedisClient::connect(address).and_then(|mut client| client.command(&["PING"]));
+        if reply.is_ok() && process.try_wait()?.is_none() {
             return Ok(process);
         }
         if process.try_wait()?.is_some() || Instant::now() > until {

@@ -1,4 +1,4 @@
-//! The first connection of a command: repeated while what is wrong may pass, and no
+//! The first connection of a command is retried while the error is transient, and no
 //! longer.
 
 use std::io::{Read, Write};
@@ -22,8 +22,8 @@ enum Manner {
     Refuse(&'static str),
 }
 
-/// A peer that lets nobody in the first `times`, and then behaves like a server with
-/// a session. Returns its port and the number of connections that it was given.
+/// A peer that rejects the first `times` connections and then behaves like a server with
+/// a session. Returns its port and the number of connections so far.
 fn peer_that_is_not_ready(times: usize, manner: Manner) -> (u16, Arc<AtomicUsize>) {
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
@@ -39,7 +39,7 @@ fn peer_that_is_not_ready(times: usize, manner: Manner) -> (u16, Arc<AtomicUsize
                 socket.set_linger(Some(Duration::ZERO)).unwrap();
             }
             Manner::Refuse(reply) => {
-                // With the request read, closing does not reset the connection.
+                // Reads the request, so that closing does not reset the connection.
                 let _ = connection.read(&mut [0; 1024]);
                 let _ = connection.write_all(reply.as_bytes());
             }
@@ -48,7 +48,7 @@ fn peer_that_is_not_ready(times: usize, manner: Manner) -> (u16, Arc<AtomicUsize
     (port, connections)
 }
 
-/// Answers a handshake without credentials, and one `exists`.
+/// Replies to a handshake without credentials, and to one `exists`.
 fn serve(connection: &mut TcpStream) {
     for reply in ["+PONG\r\n", ":1\r\n"] {
         let _ = connection.read(&mut [0; 1024]);
@@ -62,7 +62,7 @@ fn exists(port: u16, arguments: &[&str]) -> Output {
     run(&mut session_memory(&[&place, arguments].concat()), b"")
 }
 
-/// The error of a command that fails, and how long that took.
+/// The error of a command that fails, and the time it took.
 fn failure(port: u16, arguments: &[&str]) -> (String, Duration) {
     let begin = Instant::now();
     let output = exists(port, arguments);
@@ -101,7 +101,7 @@ fn what_does_not_pass_is_waited_for_until_the_operation_s_deadline() {
         assert!(error.starts_with(expected), "{error}");
         assert!(taken >= Duration::from_millis(1100), "{taken:?}");
         assert!(taken <= Duration::from_secs(10), "{taken:?}");
-        // After 10, 20, 40, 80, 160 and each further 200 ms.
+        // Retries come after 10, 20, 40, 80, 160 and every further 200 ms.
         let connections = connections.load(Ordering::Relaxed);
         assert!((2..=11).contains(&connections), "{connections}");
     }
@@ -109,7 +109,7 @@ fn what_does_not_pass_is_waited_for_until_the_operation_s_deadline() {
 
 #[test]
 fn a_port_that_nothing_listens_on_is_given_a_second() {
-    // Bound, so that nobody else takes it.
+    // Bound, so that no other process takes it.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     socket.bind(&any.into()).unwrap();
@@ -202,7 +202,7 @@ fn commands_in_a_loop_survive_a_restart_of_the_server() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), error.as_str()), (Some(0), ""));
     let numbers: Vec<String> = (1..=ADDS).map(|number| number.to_string()).collect();
-    // Each add was told how many there are now, and nothing is there twice.
+    // Each append printed the right number of messages, and nothing is stored twice.
     let lengths = String::from_utf8(output.stdout).unwrap();
     assert_eq!(lengths.lines().collect::<Vec<_>>(), numbers);
     let stored = contents(&mut server.client().unwrap(), "session:s");

@@ -265,7 +265,7 @@ fn a_setting_that_is_not_allowed_exits_with_2_wherever_it_comes_from() {
             format!("error: invalid-argument: open: option {option} ({variable}) {expected}");
         let argument = format!("--{option}={value}");
         let mut given = session_memory(&["exists", "s", &argument]);
-        // An option goes before its variable.
+        // An option takes precedence over its variable.
         given.env(variable, "7000");
         let mut from_environment = session_memory(&["exists", "s"]);
         from_environment.env(variable, value);
@@ -365,12 +365,12 @@ fn an_argument_that_may_hold_a_password_shows_nowhere() {
             }
         }
     }
-    // A session is named, whatever its name.
+    // Error texts name the session, whatever its name.
     redis(&server, &["SET", "session:alice@example.com", "x"]);
     let named = outcome_of(&["get", "alice@example.com"], server.port());
     let expected = "error: wrong-type: get \"alice@example.com\": WRONGTYPE: ";
     assert!(named.2.starts_with(expected), "{named:?}");
-    // What holds no password is shown.
+    // An argument without a password is shown.
     let surplus = outcome_of(&["get", "s", "surplus"], server.port());
     assert!(surplus.2.contains("'surplus'"), "{surplus:?}");
 }

@@ -1,4 +1,4 @@
-//! The command shows no password and no message, whoever else might.
+//! The command shows no password and no message, even if a server repeats them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use session_memory_test_support::{peer, run};
 
 use crate::session_memory;
 
-/// Error replies around a secret that was sent, whatever it is and however it is quoted.
+/// Error replies with a secret from the request, in any quotation marks.
 #[test]
 fn the_program_shows_no_secret_that_a_server_repeats() {
     let folder = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ fn the_program_shows_no_secret_that_a_server_repeats() {
             code.unwrap(),
             text.unwrap()
         );
-        // At the handshake, or at what follows.
+        // The error comes at the handshake, or at the operation.
         let at_first = case % 2 == 0;
         let port = peer(move |mut connection| {
             let mut buffer = [0; 64 * 1024];
@@ -82,7 +82,7 @@ fn arguments_of_the_program_show_none() {
         let mut buffer = [0; 1024];
         let size = connection.read(&mut buffer).unwrap_or(0);
         let _ = received.send(buffer[..size].to_vec());
-        // Never answered, so that the program can be looked at.
+        // No reply, so that the program can be inspected.
         let _ = connection.read(&mut buffer);
     });
     let folder = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn arguments_of_the_program_show_none() {
         assert!(arguments.contains("count"), "{arguments}");
         assert!(!arguments.contains("hunter2"), "{arguments}");
     }
-    // There is no argument that takes it.
+    // No argument takes a password.
     for refused in [&["--password", PASSWORD][..], &["--password=hunter2"]] {
         let output = run(&mut session_memory(&[&place[..], refused].concat()), b"");
         assert_eq!(output.status.code(), Some(2));
