@@ -58,7 +58,8 @@ async fn the_script_does_the_same_before_redis_7() {
 async fn the_script_does_the_same_before_redis_6_0_6() {
     // A name that no command has takes the place of LPOS.
     let server = server();
-    let script = include_str!("../../component/core/src/operation/append.lua").replace("'LPOS'", "'NOLPOS'");
+    let script =
+        include_str!("../../component/core/src/operation/append.lua").replace("'LPOS'", "'NOLPOS'");
     let append = |key: &str, element: &str| {
         let words = [
             "EVAL", &script, "1", key, "3", "", "60", "sliding", "0", element,
