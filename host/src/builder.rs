@@ -12,39 +12,39 @@ use session_memory_core::error::Error as MemoryError;
 use session_memory_core::options::{Options, Provider, Settings, VARIABLES};
 
 use crate::engine;
-use crate::error::{Error, Failure};
+use crate::error::{CallError, Error};
 use crate::instance::{GRACE, Template};
 use crate::memory::SessionMemory;
 use crate::network::{NetworkPolicy, PinnedNames};
-use crate::pool::{Limits, Pool};
+use crate::pool::{Pool, PoolLimits};
 use crate::store::Grants;
 
 /// What a [`SessionMemory`] is to be.
 pub struct Builder {
-    component: Source,
+    component: ComponentSource,
     options: Options,
     environment: Option<Vec<(String, String)>>,
     variables: Vec<(String, String)>,
     network: Option<NetworkPolicy>,
     pinned: PinnedNames,
     max_memory: usize,
-    limits: Limits,
+    limits: PoolLimits,
     preallocated: Option<u32>,
     cache: bool,
 }
 
-enum Source {
+enum ComponentSource {
     Embedded,
     File(PathBuf),
     Bytes(Vec<u8>),
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ComponentSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Embedded => f.write_str("Embedded"),
-            Source::File(path) => f.debug_tuple("File").field(path).finish(),
-            Source::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            ComponentSource::Embedded => f.write_str("Embedded"),
+            ComponentSource::File(path) => f.debug_tuple("File").field(path).finish(),
+            ComponentSource::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
         }
     }
 }
@@ -68,14 +68,14 @@ impl fmt::Debug for Builder {
 impl Default for Builder {
     fn default() -> Builder {
         Builder {
-            component: Source::Embedded,
+            component: ComponentSource::Embedded,
             options: Options::default(),
             environment: None,
             variables: Vec::new(),
             network: None,
             pinned: PinnedNames::default(),
             max_memory: 1 << 30,
-            limits: Limits {
+            limits: PoolLimits {
                 instances: 2,
                 waiting: 1024,
             },
@@ -214,14 +214,14 @@ impl Builder {
     /// A component in a file, in place of the embedded one.
     #[must_use]
     pub fn component_file(mut self, path: impl Into<PathBuf>) -> Builder {
-        self.component = Source::File(path.into());
+        self.component = ComponentSource::File(path.into());
         self
     }
 
     /// A component in memory, in place of the embedded one.
     #[must_use]
     pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Builder {
-        self.component = Source::Bytes(bytes.into());
+        self.component = ComponentSource::Bytes(bytes.into());
         self
     }
 
@@ -262,9 +262,9 @@ impl Builder {
             Provider::InMemory => NetworkPolicy::deny_all(),
         });
         let component = match self.component {
-            Source::Embedded => Cow::Borrowed(crate::COMPONENT),
-            Source::Bytes(bytes) => bytes.into(),
-            Source::File(path) => fs::read(&path)
+            ComponentSource::Embedded => Cow::Borrowed(crate::COMPONENT),
+            ComponentSource::Bytes(bytes) => bytes.into(),
+            ComponentSource::File(path) => fs::read(&path)
                 .map_err(|error| {
                     Error::component(format!("read {}", path.display()))(error.into())
                 })?
@@ -320,7 +320,7 @@ impl Builder {
 #[derive(Clone)]
 pub struct SessionMemoryPre {
     template: Arc<Template>,
-    limits: Limits,
+    limits: PoolLimits,
 }
 
 impl SessionMemoryPre {
@@ -339,7 +339,11 @@ impl SessionMemoryPre {
     /// [`MemoryError::AccessDenied`] or another variant for what is wrong with the
     /// server or the way to it.
     pub async fn open(&self) -> Result<SessionMemory, Error> {
-        let first = self.template.open().await.map_err(Failure::of_open)?;
+        let first = self
+            .template
+            .open()
+            .await
+            .map_err(CallError::into_open_error)?;
         let template = Arc::clone(&self.template);
         Ok(SessionMemory {
             pool: Pool::new(template, self.limits, first),

@@ -11,7 +11,7 @@ use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, EngineWeak, PoolingA
 
 use crate::bindings::ProviderPre;
 use crate::error::Error;
-use crate::store::{self, State};
+use crate::store::{self, InstanceState};
 
 /// Compiles a component, or finds it compiled in the cache, and links it.
 /// `preallocated` is how many instances there is room for from the beginning.
@@ -24,7 +24,7 @@ pub(crate) fn load(
     component: &[u8],
     cache: bool,
     preallocated: Option<u32>,
-) -> Result<(Engine, ProviderPre<State>), Error> {
+) -> Result<(Engine, ProviderPre<InstanceState>), Error> {
     let engine = match preallocated {
         None => shared(cache),
         Some(instances) => start(config(cache).allocation_strategy(preallocation(instances))),

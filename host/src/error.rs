@@ -92,7 +92,7 @@ impl From<MemoryError> for Error {
 
 /// Why the component gave no answer, to any of the calls that went out together.
 #[derive(Clone, Debug)]
-pub(crate) enum Failure {
+pub(crate) enum CallError {
     /// Nothing was sent.
     Refused(MemoryError),
     /// No instance could be made; nothing was sent.
@@ -113,14 +113,14 @@ pub(crate) struct Subject<'a> {
     pub(crate) writes: bool,
 }
 
-impl Failure {
+impl CallError {
     /// The failure of a component that broke the contract.
-    pub(crate) fn broken(how: impl Into<String>) -> Failure {
-        Failure::Trapped(Arc::new(wasmtime::Error::msg(how.into())))
+    pub(crate) fn broken(how: impl Into<String>) -> CallError {
+        CallError::Trapped(Arc::new(wasmtime::Error::msg(how.into())))
     }
 
     /// The error of one of the calls.
-    pub(crate) fn of(self, subject: Subject<'_>) -> Error {
+    pub(crate) fn into_error(self, subject: Subject<'_>) -> Error {
         let Subject {
             name, session_id, ..
         } = subject;
@@ -129,13 +129,13 @@ impl Failure {
             count => format!("pipeline of {count}, first {name}"),
         };
         let error = match self {
-            Failure::Refused(error) => error,
-            Failure::CutShort(error) if subject.writes => {
+            CallError::Refused(error) => error,
+            CallError::CutShort(error) if subject.writes => {
                 MemoryError::OutcomeUnknown(error.text().to_owned())
             }
-            Failure::CutShort(error) => error,
-            Failure::Unopened(source) => return Error::component("open")(shared(source)),
-            Failure::Trapped(source) => {
+            CallError::CutShort(error) => error,
+            CallError::Unopened(source) => return Error::component("open")(shared(source)),
+            CallError::Trapped(source) => {
                 let during = format!("{what} {}", Quoted(session_id));
                 return Error::component(during)(shared(source));
             }
@@ -144,10 +144,10 @@ impl Failure {
     }
 
     /// The error of opening a memory.
-    pub(crate) fn of_open(self) -> Error {
+    pub(crate) fn into_open_error(self) -> Error {
         match self {
-            Failure::Refused(error) | Failure::CutShort(error) => error.into(),
-            Failure::Unopened(source) | Failure::Trapped(source) => {
+            CallError::Refused(error) | CallError::CutShort(error) => error.into(),
+            CallError::Unopened(source) | CallError::Trapped(source) => {
                 Error::component("open")(shared(source))
             }
         }

@@ -11,8 +11,8 @@ use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::{Provider as Exports, ProviderPre, types};
-use crate::error::Failure;
-use crate::store::{self, Grants, State};
+use crate::error::CallError;
+use crate::store::{self, Grants, InstanceState};
 
 /// How much longer than its own timeout the component may take before it is
 /// stopped from outside.
@@ -22,7 +22,7 @@ pub const GRACE: Duration = Duration::from_millis(100);
 /// are given.
 pub(crate) struct Template {
     pub(crate) engine: Engine,
-    pub(crate) pre: ProviderPre<State>,
+    pub(crate) pre: ProviderPre<InstanceState>,
     pub(crate) grants: Grants,
     pub(crate) options: Options,
     pub(crate) provider: Provider,
@@ -36,7 +36,7 @@ pub(crate) struct Template {
 
 /// An instance of the component with an open client.
 pub(crate) struct Instance {
-    store: Store<State>,
+    store: Store<InstanceState>,
     /// As large as there are functions, and moved with every call.
     exports: Box<Exports>,
     client: ResourceAny,
@@ -47,16 +47,18 @@ pub(crate) type Results = Vec<Result<Outcome, MemoryError>>;
 
 impl Template {
     /// The first instance of a memory.
-    pub(crate) async fn open(&self) -> Result<Instance, Failure> {
+    pub(crate) async fn open(&self) -> Result<Instance, CallError> {
         let until = Instant::now() + self.connect_limit;
         self.instantiate((&self.options).into(), until).await
     }
 
     /// An instance for an operation that finds none. It is the operation that
     /// connects then, so that its deadline and its further tries cover that too.
-    pub(crate) async fn replace(&self, until: Instant) -> Result<Instance, Failure> {
+    pub(crate) async fn replace(&self, until: Instant) -> Result<Instance, CallError> {
         if self.provider == Provider::InMemory {
-            return Err(Failure::Refused(MemoryError::Unavailable(GONE.to_owned())));
+            return Err(CallError::Refused(MemoryError::Unavailable(
+                GONE.to_owned(),
+            )));
         }
         let mut options = types::Options::from(&self.options);
         if self.connect == Connect::AtOpen {
@@ -69,7 +71,7 @@ impl Template {
         &self,
         options: types::Options,
         until: Instant,
-    ) -> Result<Instance, Failure> {
+    ) -> Result<Instance, CallError> {
         let begin = Instant::now();
         let mut store = store::store(&self.engine, &self.grants);
         let opened = timeout_at(until, async {
@@ -84,11 +86,11 @@ impl Template {
                 exports,
                 client,
             }),
-            Ok(Ok((_, Err(error)))) => Err(Failure::Refused(error.into())),
-            Ok(Err(trap)) => Err(Failure::Unopened(Arc::new(trap))),
+            Ok(Ok((_, Err(error)))) => Err(CallError::Refused(error.into())),
+            Ok(Err(trap)) => Err(CallError::Unopened(Arc::new(trap))),
             Err(Elapsed { .. }) => {
                 let text = format!("open: {}", stopped(until - begin));
-                Err(Failure::Refused(MemoryError::Timeout(text)))
+                Err(CallError::Refused(MemoryError::Timeout(text)))
             }
         }
     }
@@ -105,23 +107,23 @@ impl Instance {
         operations: Vec<Operation>,
         until: Instant,
         limit: Duration,
-    ) -> Result<Results, Failure> {
+    ) -> Result<Results, CallError> {
         self.store.data_mut().begin_call();
         let count = operations.len();
         match timeout_at(until, self.call(operations)).await {
             Ok(Ok(results)) if results.len() == count => Ok(results),
             Ok(Ok(results)) => {
                 let how = format!("{} results for {count} operations", results.len());
-                Err(Failure::broken(how))
+                Err(CallError::broken(how))
             }
             Ok(Err(trap)) if self.store.data().was_denied_memory() => {
-                Err(Failure::CutShort(MemoryError::LimitExceeded(format!(
+                Err(CallError::CutShort(MemoryError::LimitExceeded(format!(
                     "the memory that is granted is used up: {}",
                     trap.root_cause()
                 ))))
             }
-            Ok(Err(trap)) => Err(Failure::Trapped(Arc::new(trap))),
-            Err(Elapsed { .. }) => Err(Failure::CutShort(MemoryError::Timeout(stopped(limit)))),
+            Ok(Err(trap)) => Err(CallError::Trapped(Arc::new(trap))),
+            Err(Elapsed { .. }) => Err(CallError::CutShort(MemoryError::Timeout(stopped(limit)))),
         }
     }
 

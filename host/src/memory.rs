@@ -10,7 +10,7 @@ use session_memory_core::operation::{Action, History, Operation, Outcome};
 use session_memory_core::options::Options;
 
 use crate::builder::Builder;
-use crate::error::{Error, Failure, Subject};
+use crate::error::{CallError, Error, Subject};
 use crate::pool::Pool;
 
 /// An open conversation memory, to be shared: clones are cheap, and may be used by
@@ -201,7 +201,7 @@ impl SessionMemory {
             writes: operations.iter().any(|operation| operation.action.writes()),
         };
         let results = self.pool.run(operations.to_vec()).await;
-        results.map_err(|failure| failure.of(subject))
+        results.map_err(|error| error.into_error(subject))
     }
 
     async fn operate<T>(
@@ -219,10 +219,12 @@ impl SessionMemory {
         let session_id = session_id.to_owned();
         let operation = Operation { session_id, action };
         let results = self.pool.run(vec![operation]).await;
-        let mut results = results.map_err(|failure| failure.of(subject))?;
+        let mut results = results.map_err(|error| error.into_error(subject))?;
         let outcome = results.pop().transpose()?;
         let value = outcome.and_then(value);
-        value.ok_or_else(|| Failure::broken("the result is not one of this operation").of(subject))
+        value.ok_or_else(|| {
+            CallError::broken("the result is not one of this operation").into_error(subject)
+        })
     }
 
     async fn length(&self, session_id: &str, action: Action) -> Result<u32, Error> {

@@ -1,27 +1,30 @@
 //! How the calls of a memory share its instances.
 //!
-//! An instance runs one call at a time. A call that finds one idle, or fewer than
-//! there may be, has its turn at once, in its caller's own future: a lone call pays
-//! for no sharing. Otherwise it waits in line. When a turn ends and calls wait, a
-//! task takes the instance over and drives it: it takes as many calls from the
-//! line as may go together, runs them as one pipeline, gives each caller its
-//! result, and goes on until nobody waits.
+//! An instance runs one call at a time. A call leases an idle instance, or makes one
+//! while there are fewer than allowed. It then runs in its caller's own future, so a
+//! lone call pays nothing for sharing. If every instance is leased, the call waits in
+//! the queue.
 //!
-//! A session prefers one of the instances, since the one that appended the last
-//! message can spare the server a search. That is a matter of cost alone: where the
-//! preferred instance is not idle, a call has any other that is, and in line it is
-//! passed over once at the most.
+//! When a lease ends and calls wait, a task takes the instance over and drives it. The
+//! task takes as many calls from the queue as may go together, and runs them as one
+//! pipeline. It gives each caller its result, and repeats that until the queue is empty.
 //!
-//! So as long as a call waits, every instance is at work, and the end of each turn
-//! looks at the line. A caller that gives up while it waits leaves the line, and
-//! nothing is sent for it; later, its result is thrown away, and those of the
-//! others stay what they are. All of this is decided under a lock that is never
-//! held while anything is waited for.
+//! A session prefers one of the instances, since the instance that appended the last
+//! message can spare the server a search. That only saves work: if the preferred
+//! instance is leased, the call takes any idle one. In the queue, calls that prefer
+//! another instance pass it over at most once.
+//!
+//! As long as a call waits, every instance is leased, and the end of each lease checks
+//! the queue. A caller that gives up while it waits leaves the queue, and nothing is sent
+//! for it. A caller that gives up later loses its result, and the other results stay what
+//! they are. A lock guards the slots and the queue; no code awaits while it holds the lock.
+
+mod queue;
+mod slots;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{mem, slice};
 
 use session_memory_core::error::Error as MemoryError;
 use session_memory_core::operation::{Action, Operation};
@@ -31,145 +34,119 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::Failure;
+use crate::error::CallError;
 use crate::instance::{Instance, Results, Template};
+use queue::{Queue, QueuedCall};
+use slots::Slots;
 
 /// The instances of a memory, and the calls that wait for one.
 pub(crate) struct Pool {
     pub(crate) template: Arc<Template>,
-    limits: Limits,
-    /// What tells which instance a session prefers.
+    limits: PoolLimits,
+    /// Decides which slot a session prefers.
     hasher: RandomState,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
 /// How many instances there may be, and how many calls may wait.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct PoolLimits {
     pub(crate) instances: usize,
     pub(crate) waiting: usize,
 }
 
-struct State {
-    /// As many as were needed at once, and no more than there may be.
-    seats: Vec<Seat>,
-    /// In the order of their numbers. If there are any, there are as many seats as there
-    /// may be, and all are taken.
-    line: VecDeque<Waiting>,
-    /// The number of the next one in line.
-    next: u64,
+/// While the queue holds a call, there are as many slots as allowed, all leased.
+struct PoolState {
+    slots: Slots,
+    queue: Queue,
 }
 
-/// Where an instance is.
-enum Seat {
-    /// The instance is idle, or one can be made.
-    Free(Option<Instance>),
-    /// A turn has the instance, or the right to make it.
-    Taken,
-}
-
-/// A call that waits for its turn.
-struct Waiting {
-    number: u64,
-    operations: Vec<Operation>,
-    /// The seat that its session prefers.
-    seat: usize,
-    /// Whether calls that came later went out before it, from a seat that they prefer.
-    passed_over: bool,
-    /// Whether it goes out with no other.
-    alone: bool,
-    answer: oneshot::Sender<Answer>,
-    /// The caller's, which runs the task that drives if this call is the first.
-    runtime: Handle,
-}
-
-type Answer = Result<Results, Failure>;
+/// For each operation of a call its own result, or why there is none.
+type CallResult = Result<Results, CallError>;
 
 impl Pool {
-    /// A pool with its first instance.
-    pub(crate) fn new(template: Arc<Template>, limits: Limits, first: Instance) -> Arc<Pool> {
+    /// Creates a pool with its first instance.
+    pub(crate) fn new(template: Arc<Template>, limits: PoolLimits, first: Instance) -> Arc<Pool> {
         let instances = match template.provider {
             Provider::Redis => limits.instances.max(1),
-            // It is what keeps the sessions.
+            // The instance holds the sessions.
             Provider::InMemory => 1,
         };
         Arc::new(Pool {
             template,
-            limits: Limits {
+            limits: PoolLimits {
                 instances,
                 ..limits
             },
             hasher: RandomState::new(),
-            state: Mutex::new(State {
-                seats: vec![Seat::Free(Some(first))],
-                line: VecDeque::new(),
-                next: 0,
+            state: Mutex::new(PoolState {
+                slots: Slots::new(first),
+                queue: Queue::default(),
             }),
         })
     }
 
     /// Runs the operations of one call.
-    pub(crate) async fn run(self: &Arc<Pool>, operations: Vec<Operation>) -> Answer {
+    pub(crate) async fn run(self: &Arc<Pool>, operations: Vec<Operation>) -> CallResult {
         let until = Instant::now() + self.template.operation_limit;
-        match self.enter(operations)? {
-            Entry::Turn(mut turn, operations) => turn.run(operations, until).await,
-            Entry::Place(mut place) => match timeout_at(until, &mut place.answer).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => Err(Failure::CutShort(abandoned())),
-                Err(_) => Err(place.leave()),
+        match self.admit(operations)? {
+            Admission::Leased(mut lease, operations) => lease.run(operations, until).await,
+            Admission::Queued(mut ticket) => match timeout_at(until, &mut ticket.response).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(CallError::CutShort(abandoned())),
+                Err(_) => Err(ticket.give_up()),
             },
         }
     }
 
-    /// A turn at once, or a place in line.
-    fn enter(self: &Arc<Pool>, operations: Vec<Operation>) -> Result<Entry<'_>, Failure> {
+    /// Leases an instance to a call, or puts the call into the queue.
+    fn admit(self: &Arc<Pool>, operations: Vec<Operation>) -> Result<Admission<'_>, CallError> {
         let session = operations.first().map(|first| &first.session_id);
         let hash = self.hasher.hash_one(session);
-        let mut state = self.state();
-        let preferred = (hash % state.seats.len() as u64) as usize;
-        if let Some((seat, instance)) = state.take_seat(preferred, self.limits.instances) {
-            let turn = Turn {
+        let mut state = self.lock();
+        let preferred = (hash % state.slots.len() as u64) as usize;
+        if let Some((slot, instance)) = state.slots.lease(preferred, self.limits.instances) {
+            let lease = Lease {
                 pool: Arc::clone(self),
-                seat,
+                slot,
                 instance,
-                drives: false,
+                serves_queue: false,
             };
-            return Ok(Entry::Turn(turn, operations));
+            return Ok(Admission::Leased(lease, operations));
         }
-        if state.line.len() >= self.limits.waiting {
-            return Err(Failure::Refused(MemoryError::Unavailable(format!(
+        if state.queue.len() >= self.limits.waiting {
+            return Err(CallError::Refused(MemoryError::Unavailable(format!(
                 "{} calls are waiting, allowed are {} (max_waiting)",
-                state.line.len(),
+                state.queue.len(),
                 self.limits.waiting
             ))));
         }
-        let number = state.next;
-        state.next += 1;
-        let (sender, answer) = oneshot::channel();
-        state.line.push_back(Waiting {
+        let (sender, response) = oneshot::channel();
+        let number = state.queue.take_number();
+        state.queue.push(QueuedCall {
             number,
-            seat: preferred,
+            slot: preferred,
             passed_over: false,
             alone: !self.may_share(&operations),
             operations,
-            answer: sender,
+            response: sender,
             runtime: Handle::current(),
         });
-        Ok(Entry::Place(Place {
+        Ok(Admission::Queued(Ticket {
             pool: self,
             number,
-            answer,
+            response,
         }))
     }
 
-    /// Whether a call may go out with others. All results of a pipeline come at
-    /// once, and share what replies may have together: nobody is to wait for the
-    /// long history that someone else reads.
+    /// Whether a call may go out with others. All results of a pipeline arrive together
+    /// and share the limit for replies. So no caller waits for the long history that
+    /// another one reads.
     fn may_share(&self, operations: &[Operation]) -> bool {
         operations.iter().all(|operation| match operation.action {
             Action::Get(limit) | Action::History(limit) => {
-                // An append that must not be sent twice is not known to have been
-                // applied when a reply before it finds no room.
+                // If a reply finds no room in that limit, the outcome of an append behind
+                // it is unknown where it must not be sent twice.
                 limit.is_some_and(|limit| limit <= SHORT_READ)
                     && self.template.delivery == Delivery::ExactlyOnce
             }
@@ -177,169 +154,64 @@ impl Pool {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a call is given when it comes.
-enum Entry<'a> {
-    Turn(Turn, Vec<Operation>),
-    Place(Place<'a>),
+/// How a call starts.
+enum Admission<'a> {
+    Leased(Lease, Vec<Operation>),
+    Queued(Ticket<'a>),
 }
 
-/// A place in line, and then in flight. It is given up by dropping it.
-struct Place<'a> {
+/// The caller's side of a call that waits, and that is later under way. Dropping it gives
+/// the call up.
+struct Ticket<'a> {
     pool: &'a Pool,
     number: u64,
-    answer: oneshot::Receiver<Answer>,
+    response: oneshot::Receiver<CallResult>,
 }
 
-impl Place<'_> {
-    /// Gives up because the time is over.
-    fn leave(&self) -> Failure {
+impl Ticket<'_> {
+    /// Gives up at the deadline.
+    fn give_up(&self) -> CallError {
         let limit = self.pool.template.operation_limit.as_millis();
-        if self.pool.state().leave(self.number).is_some() {
-            Failure::Refused(MemoryError::Timeout(
+        if self.pool.lock().queue.remove(self.number).is_some() {
+            CallError::Refused(MemoryError::Timeout(
                 "other calls took all of the time".to_owned(),
             ))
         } else {
-            Failure::CutShort(MemoryError::Timeout(format!(
+            CallError::CutShort(MemoryError::Timeout(format!(
                 "no answer within {limit} ms, of which other calls took some"
             )))
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        // What it holds is dropped when the lock is open again.
-        let waiting = self.pool.state().leave(self.number);
-        drop(waiting);
+        // The call is dropped after the lock is released.
+        let call = self.pool.lock().queue.remove(self.number);
+        drop(call);
     }
 }
 
-impl State {
-    fn leave(&mut self, number: u64) -> Option<Waiting> {
-        let place = self.line.binary_search_by_key(&number, |call| call.number);
-        self.line.remove(place.ok()?)
-    }
-
-    /// A seat that is free, with its instance if it has one: the preferred one if it
-    /// can be, and rather one with an instance than one without. None if there are no
-    /// more than are taken.
-    fn take_seat(&mut self, preferred: usize, at_most: usize) -> Option<(usize, Option<Instance>)> {
-        let rank = |(number, seat): (usize, &Seat)| match seat {
-            Seat::Free(instance) => Some((instance.is_none(), number != preferred, number)),
-            Seat::Taken => None,
-        };
-        let best = self.seats.iter().enumerate().filter_map(rank).min();
-        let number = match best {
-            Some((_, _, number)) => number,
-            None if self.seats.len() < at_most => {
-                self.seats.push(Seat::Free(None));
-                self.seats.len() - 1
-            }
-            None => return None,
-        };
-        match mem::replace(&mut self.seats[number], Seat::Taken) {
-            Seat::Free(instance) => Some((number, instance)),
-            Seat::Taken => None,
-        }
-    }
-
-    /// The calls that go out next from a seat, as one pipeline: those that prefer it, and
-    /// those that were passed over before; if there are none, any. It takes the share of
-    /// one of all seats, since the others will come for theirs.
-    fn next_batch(&mut self, seat: usize) -> Vec<Waiting> {
-        let prefers = |call: &Waiting| call.seat == seat || call.passed_over;
-        let any = !self.line.iter().any(prefers);
-        let share = self.line.len().div_ceil(self.seats.len());
-        let most = if any { share } else { share.max(PREFERRED) };
-        let mut batch = Batch::default();
-        let mut passed: Vec<Waiting> = Vec::new();
-        let mut marked = 0;
-        while let Some(call) = self.line.pop_front() {
-            if !any && !prefers(&call) {
-                passed.push(call);
-            } else if batch.calls.len() < most && batch.has_room_for(&call) {
-                for call in &mut passed[marked..] {
-                    call.passed_over = true;
-                }
-                marked = passed.len();
-                batch.push(call);
-            } else {
-                self.line.push_front(call);
-                break;
-            }
-        }
-        for call in passed.into_iter().rev() {
-            self.line.push_front(call);
-        }
-        batch.calls
-    }
-}
-
-/// Calls that go out together.
-#[derive(Default)]
-struct Batch {
-    calls: Vec<Waiting>,
-    operations: usize,
-    bytes: usize,
-}
-
-impl Batch {
-    fn has_room_for(&self, call: &Waiting) -> bool {
-        let fits = || {
-            !self.calls[0].alone
-                && !call.alone
-                && self.operations + call.operations.len() <= BATCH_OPERATIONS
-                && self.bytes + call.bytes() <= BATCH_BYTES
-        };
-        self.calls.is_empty() || fits()
-    }
-
-    fn push(&mut self, call: Waiting) {
-        self.operations += call.operations.len();
-        self.bytes += call.bytes();
-        self.calls.push(call);
-    }
-}
-
-impl Waiting {
-    /// What it takes of the bytes of a batch.
-    fn bytes(&self) -> usize {
-        self.operations.iter().map(size).sum()
-    }
-}
-
-fn size(operation: &Operation) -> usize {
-    let messages = match &operation.action {
-        Action::Add(message) => slice::from_ref(message),
-        Action::AddAll(messages) => messages,
-        _ => &[],
-    };
-    let messages = messages
-        .iter()
-        .map(|message| message.content.len() + message.metadata.as_ref().map_or(0, String::len));
-    operation.session_id.len() + messages.sum::<usize>()
-}
-
-/// The right to an instance: to the one that is here, or to make one. Whatever way
-/// a turn ends, those who wait are seen to.
-struct Turn {
+/// The exclusive right to the instance of a slot, or to make one there. However a lease
+/// ends, the calls that wait are served.
+struct Lease {
     pool: Arc<Pool>,
-    seat: usize,
+    slot: usize,
     instance: Option<Instance>,
-    /// Whether it belongs to the task that serves the line.
-    drives: bool,
+    /// Whether it belongs to the task that serves the queue.
+    serves_queue: bool,
 }
 
-impl Turn {
-    async fn run(&mut self, operations: Vec<Operation>, until: Instant) -> Answer {
+impl Lease {
+    async fn run(&mut self, operations: Vec<Operation>, until: Instant) -> CallResult {
         let template = &*self.pool.template;
-        // Out of its place until the call has ended as it should: if the caller
-        // gives up in the middle, the instance goes with the call.
+        // Taken out until the call has ended properly: if the caller gives up in the
+        // middle, the instance is dropped with the call.
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => template.replace(until).await?,
@@ -353,10 +225,10 @@ impl Turn {
         Ok(results)
     }
 
-    /// Serves the line until it is empty.
-    async fn drive(mut self) {
+    /// Serves the queue until it is empty.
+    async fn serve_queue(mut self) {
         loop {
-            let batch = self.pool.state().next_batch(self.seat);
+            let batch = self.pool.lock().next_batch(self.slot);
             if batch.is_empty() {
                 break;
             }
@@ -364,63 +236,69 @@ impl Turn {
             let mut operations = Vec::with_capacity(together);
             let mut callers = Vec::with_capacity(together);
             for call in batch {
-                callers.push((call.operations.len(), call.answer));
+                callers.push((call.operations.len(), call.response));
                 operations.extend(call.operations);
             }
             let until = Instant::now() + self.pool.template.operation_limit;
-            let answer = self.run(operations, until).await;
-            let mut results = answer.map(Vec::into_iter);
+            let result = self.run(operations, until).await;
+            let mut results = result.map(Vec::into_iter);
             for (count, caller) in callers {
                 let own = match &mut results {
                     Ok(results) => Ok(results.by_ref().take(count).collect()),
-                    Err(failure) => Err(failure.clone()),
+                    Err(error) => Err(error.clone()),
                 };
-                // Whoever has given up does not listen.
+                // A caller that has given up does not listen.
                 let _ = caller.send(own);
             }
-            // Those who have their results come back with their next calls, which
-            // then go out together. One alone is to find the instance idle.
+            // Callers that have their results return with their next calls, which then go
+            // out together. A single caller is to find the instance idle.
             if together > 1 {
                 yield_now().await;
             }
         }
-        self.drives = false;
+        self.serves_queue = false;
     }
 }
 
-impl Drop for Turn {
+impl Drop for Lease {
     fn drop(&mut self) {
-        let mut state = self.pool.state();
-        let next = state.line.front().map(|call| call.runtime.clone());
+        let mut state = self.pool.lock();
+        let next = state.queue.first().map(|call| call.runtime.clone());
         if let Some(runtime) = next
-            && !self.drives
+            && !self.serves_queue
         {
             drop(state);
-            let turn = Turn {
+            let lease = Lease {
                 pool: Arc::clone(&self.pool),
-                seat: self.seat,
+                slot: self.slot,
                 instance: self.instance.take(),
-                drives: true,
+                serves_queue: true,
             };
-            runtime.spawn(turn.drive());
+            runtime.spawn(lease.serve_queue());
             return;
         }
-        state.seats[self.seat] = Seat::Free(self.instance.take());
-        // A task that drives ends before the line does when its runtime is shut
-        // down, which may be that of the next one in line as well.
-        let is_free = |seat: &Seat| matches!(seat, Seat::Free(_));
-        let left = match state.seats.iter().all(is_free) {
-            true => mem::take(&mut state.line),
+        state.slots.release(self.slot, self.instance.take());
+        // The task that serves the queue ends early when its runtime is shut down. The
+        // next caller may be of the same runtime, so no other task is started.
+        let left = match state.slots.are_all_free() {
+            true => state.queue.take_all(),
             false => VecDeque::new(),
         };
         drop(state);
         for call in left {
-            let _ = call.answer.send(Err(Failure::Refused(abandoned())));
+            let _ = call.response.send(Err(CallError::Refused(abandoned())));
         }
     }
 }
 
-/// A socket on which a write is still pending stays open until its instance is gone.
+impl PoolState {
+    fn next_batch(&mut self, slot: usize) -> Vec<QueuedCall> {
+        self.queue.next_batch(slot, self.slots.len())
+    }
+}
+
+/// Whether an instance may hold a socket with a pending write. The socket stays open
+/// until the instance is dropped.
 fn may_hold_a_socket<T>(result: &Result<T, MemoryError>) -> bool {
     matches!(
         result,
@@ -435,103 +313,5 @@ fn abandoned() -> MemoryError {
     MemoryError::Unavailable("the task that served the calls that wait was ended".to_owned())
 }
 
-/// Calls that an instance takes because they prefer it, whatever is left to the others:
-/// in a pipeline of so many, each costs next to nothing more than its own work.
-const PREFERRED: usize = 32;
-/// Operations in a pipeline of more than one call.
-const BATCH_OPERATIONS: usize = 128;
-/// Bytes of sessions and messages in it.
-const BATCH_BYTES: usize = 256 << 10;
-/// Messages of a read that goes out together with other calls.
+/// The most messages that a read may ask for which goes out together with other calls.
 const SHORT_READ: u32 = 100;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A line before so many seats, which are all taken.
-    fn line(seats: usize, calls: &[(usize, bool)]) -> State {
-        let waiting = |(number, (seat, alone)): (usize, &(usize, bool))| Waiting {
-            number: number as u64,
-            operations: vec![Operation {
-                session_id: String::new(),
-                action: Action::Count,
-            }],
-            seat: *seat,
-            passed_over: false,
-            alone: *alone,
-            answer: oneshot::channel().0,
-            runtime: Handle::current(),
-        };
-        State {
-            seats: (0..seats).map(|_| Seat::Taken).collect(),
-            line: calls.iter().enumerate().map(waiting).collect(),
-            next: calls.len() as u64,
-        }
-    }
-
-    fn numbers(calls: &[Waiting]) -> Vec<u64> {
-        calls.iter().map(|call| call.number).collect()
-    }
-
-    #[tokio::test]
-    async fn a_seat_takes_the_calls_that_prefer_it() {
-        let mut state = line(2, &[0, 1, 0, 1, 1, 0].map(|seat| (seat, false)));
-        assert_eq!(numbers(&state.next_batch(1)), [1, 3, 4]);
-        assert_eq!(numbers(state.line.make_contiguous()), [0, 2, 5]);
-        assert_eq!(numbers(&state.next_batch(0)), [0, 2, 5]);
-        assert!(state.next_batch(0).is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_call_is_passed_over_once() {
-        let mut state = line(2, &[0, 1, 0, 1, 0].map(|seat| (seat, false)));
-        assert_eq!(numbers(&state.next_batch(1)), [1, 3]);
-        assert_eq!(numbers(&state.next_batch(1)), [0, 2]);
-        assert_eq!(numbers(&state.next_batch(1)), [4]);
-    }
-
-    #[tokio::test]
-    async fn a_seat_that_none_prefers_takes_its_share() {
-        let mut state = line(2, &[(0, false); 5]);
-        assert_eq!(numbers(&state.next_batch(1)), [0, 1, 2]);
-        assert_eq!(numbers(&state.next_batch(1)), [3]);
-        assert_eq!(numbers(&state.next_batch(1)), [4]);
-    }
-
-    #[tokio::test]
-    async fn a_seat_that_all_prefer_leaves_the_others_their_share() {
-        let mut state = line(2, &[(0, false); 100]);
-        assert_eq!(state.next_batch(0).len(), 50);
-        assert_eq!(state.next_batch(1).len(), 25);
-        assert_eq!(state.next_batch(0).len(), 25);
-        let mut state = line(2, &[(0, false); PREFERRED]);
-        assert_eq!(state.next_batch(0).len(), PREFERRED);
-    }
-
-    #[tokio::test]
-    async fn what_goes_alone_goes_in_its_turn() {
-        let calls = [(0, false), (1, true), (0, true), (0, false), (1, false)];
-        let mut state = line(2, &calls);
-        assert_eq!(numbers(&state.next_batch(0)), [0]);
-        assert_eq!(numbers(&state.next_batch(0)), [2]);
-        // It was passed over by the one before.
-        assert_eq!(numbers(&state.next_batch(0)), [1]);
-        assert_eq!(numbers(&state.next_batch(0)), [3]);
-        assert_eq!(numbers(&state.next_batch(0)), [4]);
-    }
-
-    #[tokio::test]
-    async fn there_are_no_more_seats_than_instances() {
-        let mut state = line(1, &[]);
-        let number = |taken: Option<(usize, Option<Instance>)>| taken.map(|(number, _)| number);
-        assert_eq!(number(state.take_seat(0, 3)), Some(1));
-        assert_eq!(number(state.take_seat(0, 3)), Some(2));
-        assert_eq!(number(state.take_seat(0, 3)), None);
-        state.seats[1] = Seat::Free(None);
-        state.seats[2] = Seat::Free(None);
-        assert_eq!(number(state.take_seat(2, 3)), Some(2));
-        assert_eq!(number(state.take_seat(2, 3)), Some(1));
-        assert_eq!(number(state.take_seat(1, 3)), None);
-    }
-}

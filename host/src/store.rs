@@ -26,14 +26,14 @@ pub(crate) struct Grants {
 }
 
 /// The host's side of an instance.
-pub(crate) struct State {
+pub(crate) struct InstanceState {
     wasi: WasiCtx,
     table: ResourceTable,
     gate: Gate,
-    limits: Limits,
+    limits: ResourceLimits,
 }
 
-impl State {
+impl InstanceState {
     pub(crate) fn begin_call(&mut self) {
         self.limits.denied_memory = false;
     }
@@ -44,14 +44,14 @@ impl State {
     }
 }
 
-/// Limits that remember that memory ran out, since what follows is a trap that
+/// ResourceLimits that remember that memory ran out, since what follows is a trap that
 /// does not say so.
-struct Limits {
+struct ResourceLimits {
     store: StoreLimits,
     denied_memory: bool,
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for ResourceLimits {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -85,7 +85,7 @@ impl ResourceLimiter for Limits {
     }
 }
 
-impl WasiView for State {
+impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -95,7 +95,7 @@ impl WasiView for State {
 }
 
 /// Makes a store for one instance.
-pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
+pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<InstanceState> {
     let gate = Gate::new(Arc::clone(&grants.network), grants.pinned.clone());
     let mut wasi = WasiCtx::builder();
     wasi.envs(&grants.environment);
@@ -108,13 +108,13 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
         .tables(MAX_TABLES)
         .instances(MAX_INSTANCES)
         .build();
-    let limits = Limits {
+    let limits = ResourceLimits {
         store: limits,
         denied_memory: false,
     };
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HANDLES);
-    let state = State {
+    let state = InstanceState {
         wasi: wasi.build(),
         table,
         gate,
@@ -131,30 +131,38 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<State> {
 }
 
 /// The interfaces that a component may import, and no others.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
-    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
-    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
-    random::random::add_to_linker::<State, WasiRandom>(l, |state| state.wasi.random())?;
-    io::error::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
-    io::poll::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
-    io::streams::add_to_linker::<State, HasTable>(l, |state| &mut state.table)?;
-    sockets::instance_network::add_to_linker::<State, WasiSockets>(l, State::sockets)?;
-    sockets::network::add_to_linker::<State, WasiSockets>(
+    cli::environment::add_to_linker::<InstanceState, WasiCli>(l, InstanceState::cli)?;
+    clocks::monotonic_clock::add_to_linker::<InstanceState, WasiClocks>(l, InstanceState::clocks)?;
+    clocks::wall_clock::add_to_linker::<InstanceState, WasiClocks>(l, InstanceState::clocks)?;
+    random::random::add_to_linker::<InstanceState, WasiRandom>(l, |state| state.wasi.random())?;
+    io::error::add_to_linker::<InstanceState, HasTable>(l, |state| &mut state.table)?;
+    io::poll::add_to_linker::<InstanceState, HasTable>(l, |state| &mut state.table)?;
+    io::streams::add_to_linker::<InstanceState, HasTable>(l, |state| &mut state.table)?;
+    sockets::instance_network::add_to_linker::<InstanceState, WasiSockets>(
+        l,
+        InstanceState::sockets,
+    )?;
+    sockets::network::add_to_linker::<InstanceState, WasiSockets>(
         l,
         &sockets::network::LinkOptions::default(),
-        State::sockets,
+        InstanceState::sockets,
     )?;
-    sockets::tcp::add_to_linker::<State, WasiSockets>(l, State::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(l, State::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<State, HasNameLookup>(l, |state| NameLookup {
-        gate: &state.gate,
-        sockets: WasiSocketsCtxView {
-            ctx: state.wasi.sockets(),
-            table: &mut state.table,
-        },
+    sockets::tcp::add_to_linker::<InstanceState, WasiSockets>(l, InstanceState::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<InstanceState, WasiSockets>(
+        l,
+        InstanceState::sockets,
+    )?;
+    sockets::ip_name_lookup::add_to_linker::<InstanceState, HasNameLookup>(l, |state| {
+        NameLookup {
+            gate: &state.gate,
+            sockets: WasiSocketsCtxView {
+                ctx: state.wasi.sockets(),
+                table: &mut state.table,
+            },
+        }
     })?;
     Ok(linker)
 }
@@ -189,7 +197,7 @@ mod tests {
 
     const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
-    fn limited() -> (Engine, Store<State>) {
+    fn limited() -> (Engine, Store<InstanceState>) {
         let engine = Engine::default();
         let grants = Grants {
             environment: Vec::new(),
