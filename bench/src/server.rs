@@ -141,11 +141,8 @@ fn element(content: &str, number: u32) -> Result<String> {
             Some(r#"{"model": "gpt-4", "tokens": 120}"#),
         ),
     };
-    let message = NewMessage {
-        role,
-        content: content.to_owned(),
-        metadata: metadata.map(str::to_owned),
-    };
+    let mut message = NewMessage::new(role, content);
+    message.metadata = metadata.map(str::to_owned);
     let id = format!("1f6c2e0b7a5d4c3f9e8d7c6b5a493827-{number}");
     let element = message.encode("2024-01-15T10:30:00.250000", Some(&id), u32::MAX)?;
     Ok(String::from_utf8(element)?)

@@ -73,6 +73,7 @@ impl From<Role> for types::Role {
         match role {
             Role::User => types::Role::User,
             Role::Assistant => types::Role::Assistant,
+            _ => unreachable!("the contract has no other role"),
         }
     }
 }
@@ -101,6 +102,7 @@ impl From<Operation> for types::Operation {
                 Action::Clear => types::Action::Clear,
                 Action::Exists => types::Action::Exists,
                 Action::Count => types::Action::Count,
+                _ => unreachable!("the contract has no other action"),
             },
         }
     }
@@ -122,27 +124,24 @@ impl From<types::Outcome> for Outcome {
 
 impl From<types::Message> for Message {
     fn from(message: types::Message) -> Message {
-        Message {
-            role: match message.role {
-                types::Role::User => Role::User,
-                types::Role::Assistant => Role::Assistant,
-            },
-            content: message.content,
-            timestamp: message.timestamp,
-            metadata: message.metadata,
-            id: message.id,
-        }
+        let role = match message.role {
+            types::Role::User => Role::User,
+            types::Role::Assistant => Role::Assistant,
+        };
+        let mut read = Message::new(role, message.content, message.timestamp);
+        read.metadata = message.metadata;
+        read.id = message.id;
+        read
     }
 }
 
 impl From<types::History> for History {
     fn from(history: types::History) -> History {
-        History {
-            messages: history.messages.into_iter().map(Message::from).collect(),
-            total: history.total,
-            skipped: history.skipped,
-            ttl_seconds: history.ttl_seconds,
-        }
+        let messages = history.messages.into_iter().map(Message::from).collect();
+        let mut read = History::new(messages, history.total);
+        read.skipped = history.skipped;
+        read.ttl_seconds = history.ttl_seconds;
+        read
     }
 }
 

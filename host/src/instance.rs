@@ -130,15 +130,12 @@ impl Instance {
     async fn call(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {
         // A single operation has a function of its own, which takes less.
         match <[Operation; 1]>::try_from(operations) {
-            Ok([operation]) => Ok(vec![self.operate(operation).await?]),
+            Ok([operation]) => self.operate(operation).await,
             Err(operations) => self.pipeline(operations).await,
         }
     }
 
-    async fn operate(
-        &mut self,
-        operation: Operation,
-    ) -> wasmtime::Result<Result<Outcome, MemoryError>> {
+    async fn operate(&mut self, operation: Operation) -> wasmtime::Result<Results> {
         let guest = self.exports.edge_session_memory_memory().client();
         let (store, client) = (&mut self.store, self.client);
         let id = &operation.session_id;
@@ -184,8 +181,13 @@ impl Instance {
                 .call_count(store, client, id)
                 .await?
                 .map(types::Outcome::Length),
+            // It has no function of its own.
+            action => {
+                let operation = Operation::new(operation.session_id, action);
+                return self.pipeline(vec![operation]).await;
+            }
         };
-        Ok(result.map(Outcome::from).map_err(MemoryError::from))
+        Ok(vec![result.map(Outcome::from).map_err(MemoryError::from)])
     }
 
     async fn pipeline(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {

@@ -85,7 +85,7 @@ pub use instance::GRACE;
 pub use memory::SessionMemory;
 pub use network::NetworkPolicy;
 pub use session_memory_core::error::Error as MemoryError;
-pub use session_memory_core::message::{Message, NewMessage, Role};
+pub use session_memory_core::message::{Message, NewMessage, ParseRoleError, Role};
 pub use session_memory_core::operation::{Action, History, Operation, Outcome};
 pub use session_memory_core::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
 

@@ -89,11 +89,8 @@ impl SessionMemory {
         content: &str,
         metadata: Option<&str>,
     ) -> Result<u32, Error> {
-        let message = NewMessage {
-            role,
-            content: content.to_owned(),
-            metadata: metadata.map(str::to_owned),
-        };
+        let mut message = NewMessage::new(role, content);
+        message.metadata = metadata.map(str::to_owned);
         self.length(session_id, Action::Add(message)).await
     }
 

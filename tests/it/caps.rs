@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use session_memory_host::{
-    Action, Delivery, History, Message, NewMessage, Options, Outcome, Role, SessionMemory,
+    Action, Delivery, History, Message, NewMessage, Options, Outcome, SessionMemory,
 };
 use tokio::task::JoinHandle;
 
@@ -112,11 +112,7 @@ fn carry_replies(
 /// A message with this number in its content, and a size.
 fn new(number: usize, size: usize) -> NewMessage {
     let number = number.to_string();
-    NewMessage {
-        role: Role::User,
-        content: format!("{number} {}", "x".repeat(size - number.len() - 1)),
-        metadata: None,
-    }
+    NewMessage::user(format!("{number} {}", "x".repeat(size - number.len() - 1)))
 }
 
 /// About 5 MB. In some places 16 messages fit in a reply, in others not.

@@ -16,11 +16,7 @@ fn contents(messages: &[session_memory_host::Message]) -> Vec<&str> {
 }
 
 fn new(role: Role, content: &str) -> NewMessage {
-    NewMessage {
-        role,
-        content: content.to_owned(),
-        metadata: None,
-    }
+    NewMessage::new(role, content)
 }
 
 /// The promises of both providers and both deliveries.

@@ -83,11 +83,7 @@ async fn everything(server: &Server, delivery: Delivery) -> Result<(), String> {
 async fn operations(server: &Server, options: Options) -> Result<(), String> {
     let kept = options.max_messages.unwrap_or(3);
     let describe = |error: session_memory_host::Error| format!("{}: {error}", error.variant());
-    let message = NewMessage {
-        role: Role::User,
-        content: "x".to_owned(),
-        metadata: None,
-    };
+    let message = NewMessage::user("x");
     let memory = builder(server.port(), options)
         .open()
         .await

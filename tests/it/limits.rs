@@ -47,11 +47,7 @@ async fn a_larger_message_is_refused_before_it_is_sent() {
         refusal(memory.add("s", Role::User, "1234", Some("{}")).await).0,
         "limit-exceeded"
     );
-    let new = |content: &str| NewMessage {
-        role: Role::User,
-        content: content.to_owned(),
-        metadata: None,
-    };
+    let new = |content: &str| NewMessage::user(content);
     let result = memory.add_all("s", &[new("1"), new("123456")]).await;
     assert_eq!(refusal(result).0, "limit-exceeded");
     assert_eq!(elements(&server, "session:s").len(), 2);
@@ -62,14 +58,13 @@ async fn a_history_of_ten_thousand_messages() {
     let server = server();
     let memory = memory(&server).await;
     let messages: Vec<_> = (0..10_000)
-        .map(|n| NewMessage {
-            role: if n % 2 == 0 {
-                Role::User
-            } else {
-                Role::Assistant
-            },
-            content: format!("{n} {}", "x".repeat(200)),
-            metadata: Some(format!(r#"{{"n": {n}}}"#)),
+        .map(|n| {
+            let content = format!("{n} {}", "x".repeat(200));
+            let message = match n % 2 {
+                0 => NewMessage::user(content),
+                _ => NewMessage::assistant(content),
+            };
+            message.with_metadata(format!(r#"{{"n": {n}}}"#))
         })
         .collect();
     for chunk in messages.chunks(100) {

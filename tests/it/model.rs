@@ -143,10 +143,8 @@ impl Call {
         Ok(match self {
             Call::Add(content) => memory.add(session, Role::User, content, None).await? == length,
             Call::AddAll(contents) => {
-                let messages = contents.iter().map(|content| NewMessage {
-                    role: Role::Assistant,
-                    content: content.clone(),
-                    metadata: Some(r#"{"a": 1}"#.to_owned()),
+                let messages = contents.iter().map(|content| {
+                    NewMessage::assistant(content.clone()).with_metadata(r#"{"a": 1}"#)
                 });
                 let messages: Vec<_> = messages.collect();
                 memory.add_all(session, &messages).await? == length

@@ -16,11 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A message with this number in its content. Sizes vary.
 fn new(number: usize) -> NewMessage {
-    NewMessage {
-        role: Role::User,
-        content: format!("{number} {}", "x".repeat(number % 400)),
-        metadata: None,
-    }
+    NewMessage::user(format!("{number} {}", "x".repeat(number % 400)))
 }
 
 fn numbered(numbers: Range<usize>) -> Vec<NewMessage> {

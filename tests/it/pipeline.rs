@@ -17,11 +17,7 @@ use crate::common::{
 };
 
 fn new(content: impl Into<String>) -> NewMessage {
-    NewMessage {
-        role: Role::User,
-        content: content.into(),
-        metadata: None,
-    }
+    NewMessage::user(content)
 }
 
 fn add(session: &str, content: &str) -> Operation {

@@ -115,11 +115,7 @@ async fn stopped(memory: SessionMemory, order: &'static str) {
     );
     next_call_is_of_a_new_instance(&memory).await;
 
-    let message = NewMessage {
-        role: Role::User,
-        content: "secret words".to_owned(),
-        metadata: None,
-    };
+    let message = NewMessage::user("secret words");
     for outcome in [
         memory.add_all(order, &[message]).await.err(),
         memory.clear(order).await.err(),

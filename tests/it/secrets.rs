@@ -22,11 +22,7 @@ fn metadata() -> String {
 }
 
 fn new_message() -> NewMessage {
-    NewMessage {
-        role: Role::User,
-        content: WORDS.to_owned(),
-        metadata: Some(metadata()),
-    }
+    NewMessage::user(WORDS).with_metadata(metadata())
 }
 
 /// Checks that a text contains no secret, nor a part of one.

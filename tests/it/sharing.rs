@@ -110,11 +110,7 @@ async fn large_calls_go_out_with_few() {
     for kibibytes in [128, 127, 127, 127, 300, 1] {
         let memory = memory.clone();
         let call = async move {
-            let message = NewMessage {
-                role: Role::User,
-                content: "x".repeat(kibibytes << 10),
-                metadata: None,
-            };
+            let message = NewMessage::user("x".repeat(kibibytes << 10));
             memory.add_all("together", &[message]).await
         };
         waiting.push(begin(call).await);

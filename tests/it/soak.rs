@@ -206,11 +206,7 @@ impl Worker {
             contents => {
                 let messages: Vec<_> = contents
                     .iter()
-                    .map(|content| NewMessage {
-                        role: Role::Assistant,
-                        content: content.clone(),
-                        metadata: None,
-                    })
+                    .map(|content| NewMessage::assistant(content.clone()))
                     .collect();
                 self.memory.add_all(session, &messages).await
             }

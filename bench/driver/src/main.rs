@@ -147,11 +147,7 @@ fn builder(port: u16, delivery: Delivery, connect: Connect) -> Builder {
 }
 
 fn message(content: &str) -> NewMessage {
-    NewMessage {
-        role: Role::User,
-        content: content.to_owned(),
-        metadata: None,
-    }
+    NewMessage::user(content)
 }
 
 /// A text of 200 bytes that differs from the others.

@@ -8,7 +8,7 @@ use session_memory_core::operation::{self, Reading, Stamp, Start};
 use session_memory_core::options::Settings;
 use session_memory_core::recent::RecentAppends;
 use session_memory_core::resp::Commands;
-use session_memory_host::{Action, Delivery, NewMessage, Options, Role};
+use session_memory_host::{Action, Delivery, NewMessage, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -112,11 +112,7 @@ impl Client for Floor {
 
 fn add(content: &str) -> Action {
     let content = number(0) + &content[NUMBER..];
-    Action::Add(NewMessage {
-        role: Role::User,
-        content,
-        metadata: None,
-    })
+    Action::Add(NewMessage::user(content))
 }
 
 /// What a request was built for: the bytes of the content, and how many messages are

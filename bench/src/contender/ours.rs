@@ -84,11 +84,7 @@ impl Client for Ours {
             session_id: session.id.clone(),
             action,
         };
-        let message = NewMessage {
-            role: Role::User,
-            content: content.to_owned(),
-            metadata: None,
-        };
+        let message = NewMessage::user(content);
         let turn = [
             operation(Action::Add(message)),
             operation(Action::Get(Some(last))),

@@ -14,4 +14,4 @@ mod types;
 
 pub use list::{MessageSpans, Messages, NewestFirst, Span};
 pub use timestamp::timestamp;
-pub use types::{Message, NewMessage, Role};
+pub use types::{Message, NewMessage, ParseRoleError, Role};

@@ -37,23 +37,34 @@ pub use outcome::{History, Outcome};
 pub use paging::Reading;
 pub use procedure::{Effect, Procedure, Progress, Session, Stamp, Start};
 
-/// What is done to a session: `operation` in `wit/types.wit`.
+/// An operation on a session: `operation` in `wit/types.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// The session.
+    /// The id of the session.
     pub session_id: String,
-    /// What is done to it.
+    /// What is done to the session.
     pub action: Action,
+}
+
+impl Operation {
+    /// Creates an operation.
+    pub fn new(session_id: impl Into<String>, action: Action) -> Operation {
+        Operation {
+            session_id: session_id.into(),
+            action,
+        }
+    }
 }
 
 /// The operations of a client, each with its arguments: `action` in `wit/types.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Action {
     /// Appends a message.
     Add(NewMessage),
     /// Appends messages, all or none.
     AddAll(Vec<NewMessage>),
-    /// Reads the messages; with a limit, the last ones.
+    /// Reads the messages; with a limit, at most that many of the last ones.
     Get(Option<u32>),
     /// Reads the messages together with facts about the session.
     History(Option<u32>),
@@ -66,7 +77,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The words that precede the session id in an error text.
+    /// Returns the words that precede the session id in an error text.
     pub fn name(&self) -> &'static str {
         match self {
             Action::Add(_) => "add to",
@@ -79,7 +90,7 @@ impl Action {
         }
     }
 
-    /// The messages that it appends.
+    /// Returns the messages that the action appends.
     pub fn new_messages(&self) -> &[NewMessage] {
         match self {
             Action::Add(message) => core::slice::from_ref(message),
@@ -89,7 +100,7 @@ impl Action {
         }
     }
 
-    /// Whether it changes the session.
+    /// Returns whether the action changes the session.
     pub fn writes(&self) -> bool {
         matches!(self, Action::Add(_) | Action::AddAll(_) | Action::Clear)
     }

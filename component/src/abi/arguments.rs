@@ -126,11 +126,9 @@ impl NewMessageRecord {
         // SAFETY: the texts are parts of the record, which is an argument that is taken
         // over here, each text once.
         unsafe {
-            NewMessage {
-                role: self.role,
-                content: self.content.into_string(),
-                metadata: self.metadata.into_string(),
-            }
+            let mut message = NewMessage::new(self.role, self.content.into_string());
+            message.metadata = self.metadata.into_string();
+            message
         }
     }
 }

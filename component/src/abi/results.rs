@@ -70,6 +70,7 @@ pub fn lay_out(result: Result<Outcome<Messages>, Error>) -> (OperationResult, Ow
             };
             (OutcomeVariant::History(record), Owner::Messages(messages))
         }
+        _ => unreachable!("the contract has no other outcome"),
     };
     (AbiResult::Ok(outcome), owner)
 }

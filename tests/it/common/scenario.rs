@@ -77,22 +77,14 @@ impl Scenario {
         Ok(match self {
             Scenario::Add => memory.add(session, Role::User, "new", None).await? == 1,
             Scenario::AddAll => {
-                let messages = self.after().iter().map(|content| NewMessage {
-                    role: Role::Assistant,
-                    content: (*content).to_owned(),
-                    metadata: None,
-                });
+                let contents = self.after().iter();
+                let messages = contents.map(|content| NewMessage::assistant(*content));
                 let messages: Vec<_> = messages.collect();
                 memory.add_all(session, &messages).await? == 3
             }
             Scenario::Turn => {
-                let message = NewMessage {
-                    role: Role::User,
-                    content: "new".to_owned(),
-                    metadata: None,
-                };
                 let turn = [
-                    operation(session, Action::Add(message)),
+                    operation(session, Action::Add(NewMessage::user("new"))),
                     operation(session, Action::Get(Some(10))),
                 ];
                 let mut results = memory.pipeline(&turn).await?.into_iter();

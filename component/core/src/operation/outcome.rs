@@ -7,23 +7,25 @@ use crate::message::Message;
 /// The result of an operation: `outcome` in `wit/types.wit`. `M` is how messages are
 /// held.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome<M = Vec<Message>> {
-    /// Of an append and of [`Action::Count`]: the number of entries in the session.
+    /// `add`, `add-all`, `count`: the number of entries in the session.
     Length(u32),
-    /// The messages, oldest first.
+    /// `get`: the messages, oldest first.
     Messages(M),
-    /// The messages and facts about the session.
+    /// `history`: the messages and facts about the session.
     History(History<M>),
-    /// The session is deleted.
+    /// `clear`: the session is deleted.
     Cleared,
-    /// Whether the session has messages.
+    /// `exists`: whether the session has messages.
     Exists(bool),
 }
 
 /// The messages of a session and facts about it, all read at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct History<M = Vec<Message>> {
-    /// Oldest first.
+    /// The messages, oldest first.
     pub messages: M,
     /// Number of entries in the session, readable or not, whatever the limit was.
     pub total: u32,
@@ -32,4 +34,17 @@ pub struct History<M = Vec<Message>> {
     pub skipped: u32,
     /// Seconds until the session expires; none if it never does or does not exist.
     pub ttl_seconds: Option<u32>,
+}
+
+impl<M> History<M> {
+    /// Creates the history of a session that has `total` entries, all of them readable,
+    /// and never expires.
+    pub fn new(messages: M, total: u32) -> History<M> {
+        History {
+            messages,
+            total,
+            skipped: 0,
+            ttl_seconds: None,
+        }
+    }
 }

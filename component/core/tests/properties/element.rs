@@ -69,11 +69,8 @@ proptest! {
         timestamp in content(),
         space in "[ \t\r\n]{0,3}",
     ) {
-        let new = NewMessage {
-            role,
-            content: content.clone(),
-            metadata: metadata.as_ref().map(|text| format!("{space}{text}{space}")),
-        };
+        let mut new = NewMessage::new(role, content.as_str());
+        new.metadata = metadata.as_ref().map(|text| format!("{space}{text}{space}"));
         let element = new.encode(&timestamp, None, u32::MAX).unwrap();
         let string = |text: &str| serde_json::to_string(text).unwrap();
         let expected = format!(
@@ -148,13 +145,9 @@ fn python_element() -> impl Strategy<Value = (String, Message)> {
         let element = element
             .into_iter()
             .map(|(key, value)| (key.encode_utf16().collect(), value));
-        let message = Message {
-            role,
-            content: String::from_utf16_lossy(&content),
-            timestamp: "2024-01-15T10:30:00.250000".to_owned(),
-            metadata: metadata.map(|metadata| metadata.dumps(NonNumbers::Null)),
-            id: None,
-        };
+        let content = String::from_utf16_lossy(&content);
+        let mut message = Message::new(role, content, "2024-01-15T10:30:00.250000");
+        message.metadata = metadata.map(|metadata| metadata.dumps(NonNumbers::Null));
         let element = Python::Object(element.collect()).dumps(NonNumbers::Python);
         (element, message)
     })

@@ -52,11 +52,8 @@ pub fn element(element: &[u8]) {
     assert!(in_place.to_vec() == Vec::from_iter(message.clone()));
     assert_eq!(in_place.len() + skipped as usize, 1);
     if let Some(message) = &message {
-        let again = NewMessage {
-            role: message.role,
-            content: message.content.clone(),
-            metadata: message.metadata.clone(),
-        };
+        let mut again = NewMessage::new(message.role, message.content.as_str());
+        again.metadata = message.metadata.clone();
         let id = message.id.as_deref();
         let element = again.encode(&message.timestamp, id, u32::MAX).unwrap();
         assert!(Message::decode(&element).as_ref() == Some(message));
@@ -108,13 +105,11 @@ pub fn error_reply(reply: &str, secret: &str) {
         let error = handshake::response(&mut exchange, count, &settings).unwrap_err();
         shown(&format!("{error} {error:?}"));
 
-        let new = || NewMessage {
-            role: Role::User,
-            content: secret.to_owned(),
-            metadata: Some(format!(
+        let new = || {
+            NewMessage::user(secret).with_metadata(format!(
                 "{{\"note\":{}}}",
                 serde_json::to_string(secret).unwrap()
-            )),
+            ))
         };
         for action in [
             Action::Add(new()),

@@ -295,9 +295,7 @@ macro_rules! enumeration {
             }
 
             fn compare(wit: &Wit, of_wit: &Type) {
-                let cases = [$($enum::$case),*].map(|case| match case {
-                    $($enum::$case => (kebab_case(stringify!($case)), $enum::$case as usize),)*
-                });
+                let cases = [$((kebab_case(stringify!($case)), $enum::$case as usize)),*];
                 let TypeDefKind::Enum(of_wit) = wit.kind(of_wit, Some($name)) else {
                     panic!("{} is an enum", $name);
                 };
