@@ -266,7 +266,8 @@ impl Builder {
             ComponentSource::Bytes(bytes) => bytes.into(),
             ComponentSource::File(path) => fs::read(&path)
                 .map_err(|error| {
-                    Error::component(format!("read {}", path.display()))(error.into())
+                    let step = format!("read {}", path.display());
+                    Error::component(step, wasmtime::Error::from(error))
                 })?
                 .into(),
         };
@@ -329,7 +330,7 @@ impl SessionMemoryPre {
     /// [`Options::connect`] leaves that to the first operation.
     ///
     /// It is not repeated, so that what is wrong is seen at once. Whoever would rather
-    /// wait calls it again while the error [is transient](Error::is_transient), or lets
+    /// wait calls it again while the error [is retryable](Error::is_retryable), or lets
     /// the first operation connect, which is repeated until its deadline.
     ///
     /// # Errors

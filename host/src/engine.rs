@@ -29,16 +29,15 @@ pub(crate) fn load(
         None => shared(cache),
         Some(instances) => start(config(cache).allocation_strategy(preallocation(instances))),
     };
-    let engine = engine.map_err(Error::component("start the runtime"))?;
-    let component = Component::from_binary(&engine, component)
-        .map_err(Error::component("compile the component"))?;
-    let linker = store::linker(&engine).map_err(Error::component("link the component"))?;
-    let linked = linker.instantiate_pre(&component).map_err(|error| {
-        // The root cause does not say which import it is about.
-        let during = format!("link the component: {error}");
-        Error::component(during)(error)
-    })?;
-    let pre = ProviderPre::new(linked).map_err(Error::component("link the component"))?;
+    let failed = |step: &'static str| move |error| Error::component(step, error);
+    let engine = engine.map_err(failed("start the runtime"))?;
+    let component =
+        Component::from_binary(&engine, component).map_err(failed("compile the component"))?;
+    let link = || {
+        let linker = store::linker(&engine)?;
+        ProviderPre::new(linker.instantiate_pre(&component)?)
+    };
+    let pre = link().map_err(failed("link the component"))?;
     Ok((engine, pre))
 }
 

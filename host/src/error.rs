@@ -6,26 +6,32 @@ use std::sync::Arc;
 use session_memory_core::error::{Error as MemoryError, Quoted};
 
 /// Why a call failed.
-#[derive(Debug)]
+///
+/// [`Error::Memory`] displays as the error in it. [`Error::Component`] displays what
+/// failed, and returns the reason as its [source](std::error::Error::source).
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The memory's own answer, with the variant that the contract gives it. A
-    /// call that was stopped from outside, because the component did not keep to
-    /// its own timeout, is told the same way: [`MemoryError::Timeout`], or
-    /// [`MemoryError::OutcomeUnknown`] for one that writes.
+    /// The component returned an error, with the variant that the contract gives it.
+    ///
+    /// The host stops a call if the component exceeds its own timeout. That is
+    /// [`MemoryError::Timeout`] too, or [`MemoryError::OutcomeUnknown`] for a call that
+    /// writes.
     Memory(MemoryError),
-    /// The component could not be read, compiled or instantiated, or trapped
-    /// during a call. The source says more.
+    /// The component could not be read, compiled or instantiated, or it trapped during a
+    /// call. A call that writes may or may not have been applied.
+    #[non_exhaustive]
     Component {
-        /// What was being done.
-        during: String,
-        /// What the runtime says.
-        source: wasmtime::Error,
+        /// What failed: a step of the preparation, or an operation with its session id.
+        message: String,
+        /// The error of the runtime: a [`wasmtime::Trap`] with its backtrace, say.
+        source: Arc<wasmtime::Error>,
     },
 }
 
 impl Error {
-    /// The name of the variant: one of those in `wit/types.wit`, or `component`.
+    /// Returns the name of the variant: a case of `error` in `wit/types.wit`, or
+    /// `component`.
     pub fn variant(&self) -> &'static str {
         match self {
             Error::Memory(error) => error.variant(),
@@ -33,29 +39,31 @@ impl Error {
         }
     }
 
-    /// Whether the failure may pass without anything being changed: the port refused
-    /// the connection, the connection was lost, or the server takes no more clients,
-    /// loads its data, or gives another error that
-    /// [an operation is repeated after](MemoryError::is_transient).
+    /// Returns whether the same call may succeed later: nothing was applied, and the cause
+    /// may pass by itself. [`MemoryError::is_retryable`] lists the cases; an
+    /// [`Error::Component`] is none of them.
     ///
-    /// An operation has been repeated until its deadline when it ends with such an
-    /// error, as far as its delivery allows. [`SessionMemory::open`] has not.
+    /// An operation that ends with such an error has been retried until its deadline, if
+    /// its delivery allows that. [`SessionMemory::open`] has not been retried.
     ///
     /// [`SessionMemory::open`]: crate::SessionMemory::open
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Memory(error) if error.is_transient())
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Error::Memory(error) if error.is_retryable())
     }
 
-    /// Whether a port refused the connection: nothing listens there. That passes when
-    /// a server is just being started again, and does not where there is none.
+    /// Returns whether a port refused the connection: nothing listens there. That passes
+    /// if a server is being restarted, and does not where there is no server.
     pub fn is_refused(&self) -> bool {
         matches!(self, Error::Memory(error) if error.is_refused())
     }
 
-    pub(crate) fn component(during: impl Into<String>) -> impl FnOnce(wasmtime::Error) -> Error {
-        move |source| Error::Component {
-            during: during.into(),
-            source,
+    pub(crate) fn component(
+        message: impl Into<String>,
+        source: impl Into<Arc<wasmtime::Error>>,
+    ) -> Error {
+        Error::Component {
+            message: message.into(),
+            source: source.into(),
         }
     }
 }
@@ -63,14 +71,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Memory(error) => write!(f, "{error}"),
-            // The root cause is what a reader can act on, in one line; the whole
-            // chain, with a trap's backtrace in it, is there as the source.
-            Error::Component { during, source } => {
-                let cause = source.root_cause().to_string();
-                let words: Vec<&str> = cause.split_whitespace().collect();
-                write!(f, "{during}: {}", words.join(" "))
-            }
+            Error::Memory(error) => error.fmt(f),
+            Error::Component { message, .. } => f.write_str(message),
         }
     }
 }
@@ -78,8 +80,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Memory(error) => Some(error),
-            Error::Component { source, .. } => Some(source.as_ref()),
+            Error::Memory(error) => error.source(),
+            Error::Component { source, .. } => Some((**source).as_ref()),
         }
     }
 }
@@ -90,20 +92,20 @@ impl From<MemoryError> for Error {
     }
 }
 
-/// Why the component gave no answer, to any of the calls that went out together.
+/// Why there is no result for a call, nor for the calls that went out with it.
 #[derive(Clone, Debug)]
 pub(crate) enum CallError {
     /// Nothing was sent.
     Refused(MemoryError),
-    /// No instance could be made; nothing was sent.
+    /// The component could not be instantiated. Nothing was sent.
     Unopened(Arc<wasmtime::Error>),
-    /// The call did not come to its end. The error is that of one that only reads.
+    /// The call was cut short. The error is that of a call that only reads.
     CutShort(MemoryError),
     /// The component trapped, or broke the contract.
     Trapped(Arc<wasmtime::Error>),
 }
 
-/// What a call is about, for its errors.
+/// What the errors of a call name.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
     /// The operation, or the first of several.
@@ -114,12 +116,12 @@ pub(crate) struct Subject<'a> {
 }
 
 impl CallError {
-    /// The failure of a component that broke the contract.
+    /// Creates the error of a component that broke the contract.
     pub(crate) fn broken(how: impl Into<String>) -> CallError {
         CallError::Trapped(Arc::new(wasmtime::Error::msg(how.into())))
     }
 
-    /// The error of one of the calls.
+    /// Returns the error of one of the calls.
     pub(crate) fn into_error(self, subject: Subject<'_>) -> Error {
         let Subject {
             name, session_id, ..
@@ -134,46 +136,58 @@ impl CallError {
                 MemoryError::OutcomeUnknown(error.text().to_owned())
             }
             CallError::CutShort(error) => error,
-            CallError::Unopened(source) => return Error::component("open")(shared(source)),
+            CallError::Unopened(source) => return Error::component(OPEN, source),
             CallError::Trapped(source) => {
-                let during = format!("{what} {}", Quoted(session_id));
-                return Error::component(during)(shared(source));
+                let message = format!("{what} {}: the component failed", Quoted(session_id));
+                return Error::component(message, source);
             }
         };
         error.during(&what, session_id).into()
     }
 
-    /// The error of opening a memory.
+    /// Returns the error of opening a memory.
     pub(crate) fn into_open_error(self) -> Error {
         match self {
             CallError::Refused(error) | CallError::CutShort(error) => error.into(),
             CallError::Unopened(source) | CallError::Trapped(source) => {
-                Error::component("open")(shared(source))
+                Error::component(OPEN, source)
             }
         }
     }
 }
 
-/// An error that several calls have ended with. It is as the one that it shares.
-#[derive(Debug)]
-struct Shared(Arc<wasmtime::Error>);
+const OPEN: &str = "open: the component failed";
 
-fn shared(source: Arc<wasmtime::Error>) -> wasmtime::Error {
-    match Arc::try_unwrap(source) {
-        Ok(own) => own,
-        Err(source) => wasmtime::Error::new(Shared(source)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn an_error_does_not_display_its_source() {
+        let subject = Subject {
+            name: "get",
+            session_id: "s",
+            operations: 1,
+            writes: false,
+        };
+        let error = CallError::broken("no reason").into_error(subject);
+        assert_eq!(error.to_string(), "get \"s\": the component failed");
+        // A clone shares the source.
+        let clone = error.clone();
+        drop(error);
+        assert_eq!(clone.source().unwrap().to_string(), "no reason");
+
+        let memory = CallError::Refused(MemoryError::Timeout("too late".to_owned()));
+        let error = memory.into_error(subject);
+        assert_eq!(error.to_string(), "get \"s\": too late");
+        assert!(error.source().is_none());
     }
-}
 
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Shared {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let error: &(dyn std::error::Error + 'static) = (*self.0).as_ref();
-        error.source()
+    #[test]
+    fn a_component_that_fails_is_not_retryable() {
+        let broken = CallError::broken("no reason").into_open_error();
+        assert!(!broken.is_retryable() && !broken.is_refused());
+        assert!(Error::from(MemoryError::Timeout("too late".to_owned())).is_retryable());
     }
 }

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session_memory_core::error::Error as MemoryError;
+use session_memory_core::error::{ABANDONED, Error as MemoryError, WAITING};
 use session_memory_core::operation::{Action, Operation};
 use session_memory_core::options::{Delivery, Provider};
 use tokio::runtime::Handle;
@@ -116,7 +116,7 @@ impl Pool {
         }
         if state.queue.len() >= self.limits.waiting {
             return Err(CallError::Refused(MemoryError::Unavailable(format!(
-                "{} calls are waiting, allowed are {} (max_waiting)",
+                "{} {WAITING}, allowed are {} (max_waiting)",
                 state.queue.len(),
                 self.limits.waiting
             ))));
@@ -310,7 +310,7 @@ fn may_hold_a_socket<T>(result: &Result<T, MemoryError>) -> bool {
 }
 
 fn abandoned() -> MemoryError {
-    MemoryError::Unavailable("the task that served the calls that wait was ended".to_owned())
+    MemoryError::Unavailable(ABANDONED.to_owned())
 }
 
 /// The most messages that a read may ask for which goes out together with other calls.

@@ -471,8 +471,9 @@ async fn a_component_that_asks_for_more_is_refused() {
             .await;
         let error = opened.unwrap_err();
         assert!(matches!(error, Error::Component { .. }), "{error:?}");
-        assert!(error.to_string().contains(interface), "{error}");
-        println!("{error}");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert!(cause.to_string().contains(interface), "{cause}");
+        println!("{error}: {cause}");
     }
 }
 

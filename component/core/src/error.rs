@@ -1,13 +1,17 @@
-//! Why an operation failed, and how that is said.
+//! Why an operation failed, and the texts that say so.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-/// Why an operation failed; the cases of `error` in `wit/types.wit`, which says
-/// what each one guarantees.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why an operation failed: `error` in `wit/types.wit`, which says what each variant
+/// guarantees.
+///
+/// The text names the operation, its operand and the reason. It holds no password and no
+/// content of a message. It is displayed without the name of the variant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Error {
     /// An argument or option is not allowed. Nothing was sent.
     InvalidArgument(String),
@@ -16,53 +20,77 @@ pub enum Error {
     Unavailable(String),
     /// The deadline passed and nothing was applied.
     Timeout(String),
-    /// Sent, and never answered: it may or may not have been applied.
+    /// The request was sent and no reply came: it may or may not have been applied.
     OutcomeUnknown(String),
-    /// The server refused credentials or command, or the host the address.
+    /// The server refused the credentials or the command, or the host the address.
     AccessDenied(String),
     /// The key holds something other than a list.
     WrongType(String),
     /// A message, a reply or the memory in use is larger than allowed.
     LimitExceeded(String),
-    /// The server's answer is not an answer to the request.
+    /// The server's reply does not fit the request.
     Protocol(String),
-    /// Any other error reply.
+    /// Any other error reply. The operation was not applied.
     Server {
-        /// The first word of the reply.
+        /// The first word of the reply, such as `LOADING`; `ERR` if it is not known.
         code: String,
-        /// The text of the reply.
+        /// The operation, its operand, and what the reply means. It does not show the
+        /// server's own text.
         message: String,
     },
-    /// Anything else.
+    /// Any other error.
     Other(String),
 }
 
 impl Error {
-    /// Whether the cause may pass by itself: an error reply after which an operation is
-    /// retried, a port that refused the connection, a connection that was lost, a server
-    /// that accepts no more clients. Nothing was applied.
-    pub fn is_transient(&self) -> bool {
+    /// Returns whether the same call may succeed later: nothing was applied, and the cause
+    /// may pass by itself. That is so for
+    ///
+    /// - [`Error::Timeout`];
+    /// - [`Error::Unavailable`] if the port refused the connection, the connection was
+    ///   lost, the server accepts no more clients, or the host had too many calls waiting;
+    ///   not if the name was not found, for example;
+    /// - [`Error::Server`] with a code of a server that loads its data, is busy, or is in a
+    ///   failover: `LOADING`, `BUSY`, `TRYAGAIN`, `CLUSTERDOWN`, `MASTERDOWN`, `READONLY`,
+    ///   `NOREPLICAS`.
+    ///
+    /// It is never so for [`Error::OutcomeUnknown`]: repeating an append after it may store
+    /// the message twice.
+    ///
+    /// An operation that ends with such an error has been retried until its deadline, if it
+    /// may be sent again. Wait before calling again.
+    pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Unavailable(text) => [REFUSED, LOST, FULL]
-                .iter()
-                .any(|why| find(text, why).is_some()),
+            Error::Timeout(_) => true,
+            Error::Unavailable(text) => {
+                self.is_transient() || [WAITING, ABANDONED].iter().any(|why| contains(text, why))
+            }
+            _ => self.is_transient(),
+        }
+    }
+
+    /// Returns whether an operation is retried after this error: the cause may pass by
+    /// itself, and the attempt was not applied.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Error::Unavailable(text) => [REFUSED, LOST, FULL].iter().any(|why| contains(text, why)),
             Error::Server { code, .. } => TRANSIENT.contains(&code.as_str()),
             _ => false,
         }
     }
 
-    /// Whether a port refused the connection: nothing listens there.
+    /// Returns whether a port refused the connection: nothing listens there.
     pub fn is_refused(&self) -> bool {
-        matches!(self, Error::Unavailable(text) if find(text, REFUSED).is_some())
+        matches!(self, Error::Unavailable(text) if contains(text, REFUSED))
     }
 
-    /// A reply that makes no sense.
+    /// Creates the error of a reply that does not fit its request.
     #[cold]
     pub(crate) fn protocol(what: &str) -> Error {
         Error::Protocol(what.to_owned())
     }
 
-    /// The name of the case, as in `wit/types.wit`.
+    /// Returns the name of the variant, as in `wit/types.wit`: `outcome-unknown`.
     pub fn variant(&self) -> &'static str {
         match self {
             Error::InvalidArgument(_) => "invalid-argument",
@@ -78,7 +106,7 @@ impl Error {
         }
     }
 
-    /// What happened: the operation, its operand, and why.
+    /// Returns the text: the operation, its operand, and the reason.
     pub fn text(&self) -> &str {
         match self {
             Error::InvalidArgument(text)
@@ -94,7 +122,7 @@ impl Error {
         }
     }
 
-    /// The same error, its text preceded by the operation and what it was about.
+    /// Puts the operation and its operand before the text.
     #[cold]
     pub fn during(self, operation: &str, operand: &str) -> Error {
         let text = format!("{operation} {}: {}", Quoted(operand), self.text());
@@ -124,8 +152,8 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Text of unknown origin for an error: in quotation marks, on one line, and no
-/// longer than 200 characters.
+/// Displays text of unknown origin: in quotation marks, on one line, and cut after 200
+/// characters.
 pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -142,22 +170,25 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Where a part begins: `str::find` for texts that are short, without the search
-/// in linear time that takes 4 KB of the component.
+/// Returns where a part begins. In short texts it replaces `str::find`, whose search in
+/// linear time takes 4 KB of the component.
 pub(crate) fn find(text: &str, part: &str) -> Option<usize> {
     let mut parts = text.as_bytes().windows(part.len());
     parts.position(|found| found == part.as_bytes())
 }
 
-/// The error replies after which an operation is tried again on a new connection. "ERR
-/// max number of clients reached" is [`Error::Unavailable`], which is tried again as
-/// well.
+fn contains(text: &str, part: &str) -> bool {
+    find(text, part).is_some()
+}
+
+/// The codes of error replies after which an operation is retried on a new connection. It
+/// is also retried after "ERR max number of clients reached", an [`Error::Unavailable`].
 const TRANSIENT: [&str; 7] = [
-    // The server reads its data from disk.
+    // The server loads its data from disk.
     "LOADING",
     // A script runs for too long.
     "BUSY",
-    // A cluster moves the slot, or has lost its node.
+    // A cluster moves the slot, or has lost a node.
     "TRYAGAIN",
     "CLUSTERDOWN",
     // A replica has lost its primary.
@@ -168,14 +199,18 @@ const TRANSIENT: [&str; 7] = [
     "NOREPLICAS",
 ];
 
-/// What the text of [`Error::Unavailable`] says where nothing listens on a port, ...
+/// Text of [`Error::Unavailable`] if nothing listens on a port.
 pub const REFUSED: &str = "connection refused";
-/// ... where there was a connection, ...
+/// Text of [`Error::Unavailable`] if a connection was lost.
 pub const LOST: &str = "the connection was lost";
-/// ... and where there are too many.
+/// Text of [`Error::Unavailable`] if the server has as many clients as it accepts.
 pub(crate) const FULL: &str = "the server takes no more clients (maxclients)";
+/// Text of [`Error::Unavailable`] if the host has as many waiting calls as it accepts.
+pub const WAITING: &str = "calls are waiting";
+/// Text of [`Error::Unavailable`] if the host's runtime ended while a call waited.
+pub const ABANDONED: &str = "the task that served the calls that wait was ended";
 
-/// How many characters of a text of unknown origin an error shows.
+/// Characters of a text of unknown origin that an error shows.
 const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
@@ -191,9 +226,35 @@ mod tests {
         assert_eq!(unavailable(REFUSED), (true, true));
         assert_eq!(unavailable(LOST), (true, false));
         assert_eq!(unavailable(FULL), (true, false));
+        assert_eq!(unavailable(WAITING), (false, false));
         assert_eq!(unavailable("name not found"), (false, false));
         assert!(Error::from_reply("LOADING x").is_transient());
         assert!(!Error::from_reply("OOM x").is_transient());
+    }
+
+    #[test]
+    fn what_was_not_applied_and_may_pass_is_retryable() {
+        let text = |text: &str| text.to_owned();
+        for (error, expected) in [
+            (Error::InvalidArgument(text("x")), false),
+            (Error::Unavailable(text(REFUSED)), true),
+            (Error::Unavailable(text(LOST)), true),
+            (Error::Unavailable(text(FULL)), true),
+            (Error::Unavailable(format!("3 {WAITING}")), true),
+            (Error::Unavailable(text(ABANDONED)), true),
+            (Error::Unavailable(text("name not found")), false),
+            (Error::Timeout(text("x")), true),
+            (Error::OutcomeUnknown(text(LOST)), false),
+            (Error::AccessDenied(text("x")), false),
+            (Error::WrongType(text("x")), false),
+            (Error::LimitExceeded(text("x")), false),
+            (Error::Protocol(text("x")), false),
+            (Error::from_reply("LOADING x"), true),
+            (Error::from_reply("OOM x"), false),
+            (Error::Other(text("x")), false),
+        ] {
+            assert_eq!(error.is_retryable(), expected, "{error:?}");
+        }
     }
 
     #[test]

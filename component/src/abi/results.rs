@@ -149,6 +149,7 @@ impl ErrorVariant {
                 message: text(message),
             }),
             Error::Other(what) => ErrorVariant::Other(text(what)),
+            _ => unreachable!("the contract has no other error"),
         }
     }
 }

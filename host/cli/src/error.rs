@@ -23,7 +23,17 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CommandError::Setting(error) | CommandError::Memory(error) => {
-                write!(f, "{}: {error}", error.variant())
+                write!(f, "{}: {error}", error.variant())?;
+                // A cause of several lines is a backtrace.
+                let mut next = error::Error::source(error);
+                while let Some(cause) = next {
+                    let text = cause.to_string();
+                    if !text.contains('\n') {
+                        write!(f, ": {text}")?;
+                    }
+                    next = cause.source();
+                }
+                Ok(())
             }
             CommandError::Input { what, source } => write!(f, "input: {what}: {source}"),
             CommandError::Output(source) => write!(f, "output: {source}"),

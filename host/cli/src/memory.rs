@@ -72,7 +72,8 @@ pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     };
     loop {
         let error = match opened {
-            Err(error) if error.is_transient() => error,
+            // After a timeout there is no time left.
+            Err(error) if error.is_retryable() && error.variant() != "timeout" => error,
             opened => return opened,
         };
         let limit = if error.is_refused() {
