@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "wit/ documents the contract")]
 
+use std::time::Duration;
+
 use session_memory_core::error::Error as MemoryError;
 use session_memory_core::message::{Message, NewMessage, Role};
 use session_memory_core::operation::{Action, History, Operation, Outcome};
@@ -27,7 +29,12 @@ wasmtime::component::bindgen!({
 pub(crate) use exports::edge::session_memory::types;
 
 impl From<&Options> for types::Options {
+    /// Converts options that [`Settings::resolve`] has accepted.
+    ///
+    /// [`Settings::resolve`]: session_memory_core::options::Settings::resolve
     fn from(options: &Options) -> types::Options {
+        let seconds = |duration: Duration| duration.as_secs() as u32;
+        let milliseconds = |duration: Duration| duration.as_millis() as u32;
         types::Options {
             provider: options.provider.map(|provider| match provider {
                 ProviderOption::Redis => types::Provider::Redis,
@@ -41,7 +48,7 @@ impl From<&Options> for types::Options {
                 .as_ref()
                 .map(|password: &Password| password.reveal().to_owned()),
             db: options.db,
-            session_ttl: options.session_ttl,
+            session_ttl: options.session_ttl.map(seconds),
             ttl_policy: options.ttl_policy.map(|policy| match policy {
                 TtlPolicy::Sliding => types::TtlPolicy::Sliding,
                 TtlPolicy::Fixed => types::TtlPolicy::Fixed,
@@ -52,15 +59,15 @@ impl From<&Options> for types::Options {
                 Delivery::AtMostOnce => types::Delivery::AtMostOnce,
             }),
             key_prefix: options.key_prefix.clone(),
-            connect_timeout: options.connect_timeout,
+            connect_timeout: options.connect_timeout.map(milliseconds),
             connect: options.connect.map(|connect| match connect {
                 Connect::AtOpen => types::Connect::AtOpen,
                 Connect::AtFirstOperation => types::Connect::AtFirstOperation,
                 Connect::WithFirstOperation => types::Connect::WithFirstOperation,
             }),
-            operation_timeout: options.operation_timeout,
-            response_timeout: options.response_timeout,
-            max_idle: options.max_idle,
+            operation_timeout: options.operation_timeout.map(milliseconds),
+            response_timeout: options.response_timeout.map(milliseconds),
+            max_idle: options.max_idle.map(milliseconds),
             max_messages: options.max_messages,
             max_message_bytes: options.max_message_bytes,
             max_reply_bytes: options.max_reply_bytes,
@@ -140,7 +147,9 @@ impl From<types::History> for History {
         let messages = history.messages.into_iter().map(Message::from).collect();
         let mut read = History::new(messages, history.total);
         read.skipped = history.skipped;
-        read.ttl_seconds = history.ttl_seconds;
+        read.ttl = history
+            .ttl_seconds
+            .map(|ttl| Duration::from_secs(ttl.into()));
         read
     }
 }

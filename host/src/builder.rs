@@ -20,6 +20,7 @@ use crate::pool::{Pool, PoolLimits};
 use crate::store::Grants;
 
 /// What a [`SessionMemory`] is to be.
+#[must_use]
 pub struct Builder {
     component: ComponentSource,
     options: Options,
@@ -87,7 +88,6 @@ impl Default for Builder {
 
 impl Builder {
     /// The options; default: none given.
-    #[must_use]
     pub fn options(mut self, options: Options) -> Builder {
         self.options = options;
         self
@@ -95,7 +95,6 @@ impl Builder {
 
     /// Environment variables in place of those of this process. Of either, the
     /// component sees those that the documentation of [`Options`] names.
-    #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
         self.environment = Some(variables.into_iter().collect());
         self
@@ -106,7 +105,6 @@ impl Builder {
     ///
     /// For settings that come as text: they are parsed, and refused, as the
     /// environment is. An option of [`Builder::options`] goes before its variable.
-    #[must_use]
     pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Builder {
         self.variables.push((name.into(), value.into()));
         self
@@ -114,7 +112,6 @@ impl Builder {
 
     /// The servers that may be reached; default: the one that options and
     /// environment name.
-    #[must_use]
     pub fn network(mut self, policy: NetworkPolicy) -> Builder {
         self.network = Some(policy);
         self
@@ -137,11 +134,9 @@ impl Builder {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), session_memory_host::Error> {
-    /// let options = Options {
-    ///     host: Some("redis.internal".to_owned()),
-    ///     connect: Some(Connect::AtFirstOperation),
-    ///     ..Options::default()
-    /// };
+    /// let options = Options::new()
+    ///     .host("redis.internal")
+    ///     .connect(Connect::AtFirstOperation);
     /// let memory = SessionMemory::builder()
     ///     .options(options)
     ///     .resolve("redis.internal", ["192.0.2.1".parse().unwrap()])
@@ -152,7 +147,6 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn resolve(
         self,
         name: impl Into<String>,
@@ -164,7 +158,6 @@ impl Builder {
 
     /// The most memory an instance of the component may use, in bytes; default
     /// 1 GiB. A reply takes up to about three times its size.
-    #[must_use]
     pub fn max_memory(mut self, bytes: usize) -> Builder {
         self.max_memory = bytes;
         self
@@ -174,7 +167,6 @@ impl Builder {
     /// connection; default 2. A further one is made when a call finds all of them at
     /// work, and kept; from then on the calls of a session prefer one of those that there
     /// are. With [`Provider::InMemory`] there is one.
-    #[must_use]
     pub fn max_instances(mut self, count: usize) -> Builder {
         self.limits.instances = count;
         self
@@ -183,7 +175,6 @@ impl Builder {
     /// How many calls may wait because all instances are at work; default 1024. One
     /// more ends at once with [`MemoryError::Unavailable`], and nothing is sent for
     /// it.
-    #[must_use]
     pub fn max_waiting(mut self, calls: usize) -> Builder {
         self.limits.waiting = calls;
         self
@@ -196,7 +187,6 @@ impl Builder {
     /// instance takes about two thirds of the time. The price is 10 µs and more than
     /// 4 GiB of address space for each when the builder is prepared, and that there
     /// cannot be one instance more: that ends with [`Error::Component`].
-    #[must_use]
     pub fn preallocate(mut self, instances: u32) -> Builder {
         self.preallocated = Some(instances);
         self
@@ -205,21 +195,18 @@ impl Builder {
     /// Whether compiled code is kept in `session-memory` below `XDG_CACHE_HOME`
     /// or `~/.cache`; default true. Where that folder cannot be written, nothing
     /// is kept.
-    #[must_use]
     pub fn compilation_cache(mut self, keep: bool) -> Builder {
         self.cache = keep;
         self
     }
 
     /// A component in a file, in place of the embedded one.
-    #[must_use]
     pub fn component_file(mut self, path: impl Into<PathBuf>) -> Builder {
         self.component = ComponentSource::File(path.into());
         self
     }
 
     /// A component in memory, in place of the embedded one.
-    #[must_use]
     pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Builder {
         self.component = ComponentSource::Bytes(bytes.into());
         self
@@ -231,7 +218,11 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As these two.
+    /// Those of [`Builder::prepare`] and [`SessionMemoryPre::open`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn open(self) -> Result<SessionMemory, Error> {
         self.prepare()?.open().await
     }
@@ -309,7 +300,7 @@ impl Builder {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), session_memory_host::Error> {
-/// let options = Options { provider: Some(Provider::InMemory), ..Options::default() };
+/// let options = Options::new().provider(Provider::InMemory);
 /// let prepared = SessionMemory::builder().options(options).prepare()?;
 /// for call in 0..3 {
 ///     let memory = prepared.open().await?;
@@ -339,6 +330,10 @@ impl SessionMemoryPre {
     /// [`MemoryError::Unavailable`], [`MemoryError::Timeout`],
     /// [`MemoryError::AccessDenied`] or another variant for what is wrong with the
     /// server or the way to it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn open(&self) -> Result<SessionMemory, Error> {
         let first = self
             .template

@@ -1,10 +1,9 @@
 //! Compiled code, and the clock that interrupts it.
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
+use std::{env, io, thread};
 
 use wasmtime::component::Component;
 use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig};
@@ -57,7 +56,7 @@ fn shared(cache: bool) -> wasmtime::Result<Engine> {
 
 fn start(config: &Config) -> wasmtime::Result<Engine> {
     let engine = Engine::new(config)?;
-    tick(engine.weak());
+    tick(engine.weak())?;
     Ok(engine)
 }
 
@@ -103,14 +102,16 @@ fn compilation_cache() -> Option<Cache> {
 }
 
 /// Advances the engine's epoch for as long as it lives.
-fn tick(engine: EngineWeak) {
-    thread::spawn(move || {
+fn tick(engine: EngineWeak) -> io::Result<()> {
+    let thread = thread::Builder::new().name("session-memory-epoch".to_owned());
+    thread.spawn(move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
             thread::sleep(TICK);
         }
-    });
+    })?;
+    Ok(())
 }
 
 /// Bytes of memory, and of a table, that a place for an instance keeps when there is

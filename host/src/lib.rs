@@ -11,7 +11,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), session_memory_host::Error> {
 //! // With Provider::Redis, the default, it is REDIS_HOST and REDIS_PORT that count.
-//! let options = Options { provider: Some(Provider::InMemory), ..Options::default() };
+//! let options = Options::new().provider(Provider::InMemory);
 //! let memory = SessionMemory::open(options).await?;
 //!
 //! memory.add("user-123", Role::User, "What is RAG?", None).await?;
@@ -91,3 +91,49 @@ pub use session_memory_core::options::{Connect, Delivery, Options, Password, Pro
 
 /// The component that is run unless [`Builder`] is given another.
 pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/session_memory.wasm"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Debug;
+
+    #[test]
+    fn public_types_are_shared_by_threads_and_shown() {
+        fn is<T: Send + Sync + Debug + 'static>() {}
+        is::<Action>();
+        is::<Builder>();
+        is::<Connect>();
+        is::<Delivery>();
+        is::<Error>();
+        is::<History>();
+        is::<MemoryError>();
+        is::<Message>();
+        is::<NetworkPolicy>();
+        is::<NewMessage>();
+        is::<Operation>();
+        is::<Options>();
+        is::<Outcome>();
+        is::<ParseRoleError>();
+        is::<Password>();
+        is::<Provider>();
+        is::<Role>();
+        is::<SessionMemory>();
+        is::<SessionMemoryPre>();
+        is::<TtlPolicy>();
+    }
+
+    #[test]
+    fn futures_are_sent_between_threads() {
+        fn is_send<T: Send>(_: impl Fn(&'static SessionMemory) -> T) {}
+        fn is_send_prepared<T: Send>(_: impl Fn(&'static SessionMemoryPre) -> T) {}
+        is_send(|memory| memory.add("s", Role::User, "x", None));
+        is_send(|memory| memory.add_all("s", []));
+        is_send(|memory| memory.get("s", None));
+        is_send(|memory| memory.history("s", None));
+        is_send(|memory| memory.clear("s"));
+        is_send(|memory| memory.exists("s"));
+        is_send(|memory| memory.count("s"));
+        is_send(|memory| memory.pipeline([]));
+        is_send_prepared(|prepared| prepared.open());
+    }
+}

@@ -13,80 +13,99 @@ use crate::builder::Builder;
 use crate::error::{CallError, Error, Subject};
 use crate::pool::Pool;
 
-/// An open conversation memory, to be shared: clones are cheap, and may be used by
-/// any number of tasks and threads at once.
+/// An open conversation memory. Clone it to share it: clones are cheap, and any number of
+/// tasks and threads may use them at once.
 ///
-/// It has one instance of the component, and with it one connection, and up to
-/// [`Builder::max_instances`] when calls come at the same time. Calls that find all
-/// of them at work wait, first come, first served, and go out together: up to 128
-/// operations and 256 KiB as one [pipeline](SessionMemory::pipeline), each with its own
-/// result. Only reads without a limit, or of more than 100 messages, go alone; and
-/// all reads of messages where delivery is at most once. A call that finds an
-/// instance idle waits for nothing.
+/// A memory has one instance of the component, which has one connection. It creates up to
+/// [`Builder::max_instances`] instances when calls arrive at the same time. A call that
+/// finds an idle instance runs at once.
 ///
-/// The time of a call runs from when it is made. One whose time is over while it
-/// waits ends with [`MemoryError::Timeout`], and one that comes when
-/// [`Builder::max_waiting`] calls are waiting ends at once with
-/// [`MemoryError::Unavailable`]: of neither was anything sent.
+/// Calls that find all instances busy wait in a queue, first come, first served. They are
+/// sent together, each with its own result: up to 128 operations and 256 KiB as one
+/// [pipeline](SessionMemory::pipeline). These reads are sent alone:
 ///
-/// A call is given up by dropping its future, which changes nothing for others.
-/// While it waits nothing is sent for it; after that, it may or may not be applied.
-/// Calls of one caller that are not awaited one after the other may be executed in
-/// any order.
+/// - reads without a limit, or of more than 100 messages;
+/// - every read of messages, if the delivery is at most once.
+///
+/// # Deadlines and cancellation
+///
+/// The [`operation_timeout`](field@Options::operation_timeout) of a call begins when its
+/// future is first polled. A call whose time ends in the queue fails with
+/// [`MemoryError::Timeout`]. A call that finds [`Builder::max_waiting`] calls in the queue
+/// fails at once with [`MemoryError::Unavailable`]. In both cases nothing was sent.
+///
+/// Drop the future of a call to cancel it. Other calls are not affected. If the call waits
+/// in the queue, nothing is sent for it. Later, it may or may not be applied.
+///
+/// Calls of one caller that are not awaited one after the other may be executed in any
+/// order.
+///
+/// # Panics
+///
+/// Every operation panics if its future is polled outside of a Tokio runtime, or in one
+/// without I/O and time enabled. A memory may be dropped anywhere.
 #[derive(Clone)]
 pub struct SessionMemory {
     pub(crate) pool: Arc<Pool>,
 }
 
 impl SessionMemory {
-    /// Opens a memory with the embedded component: connects, authenticates,
-    /// selects the database. It is not repeated, see [`SessionMemoryPre::open`].
-    /// [`SessionMemory::builder`] has more to choose from.
+    /// Opens a memory with the embedded component: connects, authenticates and selects the
+    /// database. This is not retried, see [`SessionMemoryPre::open`].
+    /// [`SessionMemory::builder`] offers more choices.
     ///
     /// [`SessionMemoryPre::open`]: crate::SessionMemoryPre::open
     ///
     /// # Errors
     ///
-    /// As [`Builder::open`].
+    /// Those of [`Builder::open`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn open(options: Options) -> Result<SessionMemory, Error> {
         SessionMemory::builder().options(options).open().await
     }
 
-    /// What is to be opened, to be told step by step.
+    /// Starts building a memory.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Gives a name these addresses, to be tried in this order, as
-    /// [`Builder::resolve`] does; an empty list has the name looked up again.
+    /// Sets the addresses of a name, to be tried in this order, as [`Builder::resolve`]
+    /// does. With an empty list the name is looked up again.
     ///
-    /// It holds at once, for every later lookup of every memory that was opened from
-    /// the same [`Builder`] or [`SessionMemoryPre`](crate::SessionMemoryPre), this one
-    /// and its clones included. A lookup is made for each new connection. Connections
-    /// that are open stay open, and are used as long as they last.
+    /// This applies at once to every later lookup of every memory that was opened from the
+    /// same [`Builder`] or [`SessionMemoryPre`](crate::SessionMemoryPre), clones included.
+    /// Each new connection makes a lookup. Open connections stay open and in use.
     pub fn resolve(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
         let pinned = &self.pool.template.grants.pinned;
         pinned.set(name.into(), addresses);
     }
 
-    /// Appends a message to a session and applies the session's time to live, as
-    /// one atomic unit; answers how many messages the session holds now.
-    /// `metadata` is the text of a JSON object.
+    /// Appends a message to a session, and applies the session's time to live, as one
+    /// atomic unit. Returns the number of messages in the session. `metadata` is the text
+    /// of a JSON object.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::InvalidArgument`] for an empty session id or metadata that
-    /// is no JSON object; [`MemoryError::LimitExceeded`] for a message larger than
-    /// `max_message_bytes`; [`MemoryError::WrongType`] if the key holds something
-    /// other than a list; [`MemoryError::OutcomeUnknown`] if the message may or may
-    /// not have been stored; [`Error::Component`] if the component trapped, which
-    /// leaves that open too; otherwise the variant that says what was wrong with
-    /// the server or the way to it.
+    /// - [`MemoryError::InvalidArgument`] for an empty session id, or metadata that is not
+    ///   a JSON object.
+    /// - [`MemoryError::LimitExceeded`] for a message larger than `max_message_bytes`.
+    /// - [`MemoryError::WrongType`] if the key holds something other than a list.
+    /// - [`MemoryError::OutcomeUnknown`] if the message may or may not have been stored.
+    /// - [`Error::Component`] if the component trapped. The message may or may not have
+    ///   been stored.
+    /// - Another variant for a failure of the server or of the network.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn add(
         &self,
         session_id: &str,
         role: Role,
-        content: &str,
+        content: impl Into<String>,
         metadata: Option<&str>,
     ) -> Result<u32, Error> {
         let mut message = NewMessage::new(role, content);
@@ -95,26 +114,54 @@ impl SessionMemory {
     }
 
     /// Appends several messages in order, all or none, otherwise as
-    /// [`SessionMemory::add`].
+    /// [`SessionMemory::add`]. For no messages it returns the number of messages in the
+    /// session, and changes nothing.
+    ///
+    /// ```
+    /// use session_memory_host::{NewMessage, Options, Provider, SessionMemory};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), session_memory_host::Error> {
+    /// # let memory = SessionMemory::open(Options::new().provider(Provider::InMemory)).await?;
+    /// let turn = [
+    ///     NewMessage::user("What is RAG?"),
+    ///     NewMessage::assistant("RAG is...").with_metadata(r#"{"tokens": 120}"#),
+    /// ];
+    /// assert_eq!(memory.add_all("user-123", turn).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`SessionMemory::add`].
-    pub async fn add_all(&self, session_id: &str, messages: &[NewMessage]) -> Result<u32, Error> {
-        self.length(session_id, Action::AddAll(messages.to_vec()))
+    /// Those of [`SessionMemory::add`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
+    pub async fn add_all(
+        &self,
+        session_id: &str,
+        messages: impl Into<Vec<NewMessage>>,
+    ) -> Result<u32, Error> {
+        self.length(session_id, Action::AddAll(messages.into()))
             .await
     }
 
-    /// A session's messages, oldest first; with a limit the last that many. Empty
-    /// if there is no such session.
+    /// Returns the messages of a session, oldest first; with a limit, at most that many of
+    /// the last ones. Returns none if there is no such session.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::InvalidArgument`] for an empty session id;
-    /// [`MemoryError::WrongType`] if the key holds something other than a list;
-    /// [`MemoryError::LimitExceeded`] for more than `max_reply_bytes`;
-    /// [`Error::Component`] if the component trapped; otherwise the variant that
-    /// says what was wrong with the server or the way to it.
+    /// - [`MemoryError::InvalidArgument`] for an empty session id.
+    /// - [`MemoryError::WrongType`] if the key holds something other than a list.
+    /// - [`MemoryError::LimitExceeded`] for more than `max_reply_bytes`.
+    /// - [`Error::Component`] if the component trapped.
+    /// - Another variant for a failure of the server or of the network.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn get(&self, session_id: &str, limit: Option<u32>) -> Result<Vec<Message>, Error> {
         let value = |outcome| match outcome {
             Outcome::Messages(messages) => Some(messages),
@@ -123,12 +170,17 @@ impl SessionMemory {
         self.operate(session_id, Action::Get(limit), value).await
     }
 
-    /// [`SessionMemory::get`], with the number of entries, the number of those
-    /// that are no messages, and the remaining time to live, all of one moment.
+    /// Returns the messages as [`SessionMemory::get`] does, together with the number of
+    /// entries, the number of unreadable entries, and the remaining time to live. All of it
+    /// is read at one moment.
     ///
     /// # Errors
     ///
-    /// As [`SessionMemory::get`].
+    /// Those of [`SessionMemory::get`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn history(&self, session_id: &str, limit: Option<u32>) -> Result<History, Error> {
         let value = |outcome| match outcome {
             Outcome::History(history) => Some(history),
@@ -142,8 +194,12 @@ impl SessionMemory {
     ///
     /// # Errors
     ///
-    /// As [`SessionMemory::get`], and [`MemoryError::OutcomeUnknown`] if it may or
-    /// may not have been deleted.
+    /// Those of [`SessionMemory::get`], and [`MemoryError::OutcomeUnknown`] if the session
+    /// may or may not have been deleted.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn clear(&self, session_id: &str) -> Result<(), Error> {
         let value = |outcome| match outcome {
             Outcome::Cleared => Some(()),
@@ -152,11 +208,15 @@ impl SessionMemory {
         self.operate(session_id, Action::Clear, value).await
     }
 
-    /// Whether a session has messages.
+    /// Returns whether a session has messages.
     ///
     /// # Errors
     ///
-    /// As [`SessionMemory::get`].
+    /// Those of [`SessionMemory::get`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn exists(&self, session_id: &str) -> Result<bool, Error> {
         let value = |outcome| match outcome {
             Outcome::Exists(exists) => Some(exists),
@@ -165,39 +225,66 @@ impl SessionMemory {
         self.operate(session_id, Action::Exists, value).await
     }
 
-    /// How many messages a session holds.
+    /// Returns the number of messages in a session.
     ///
     /// # Errors
     ///
-    /// As [`SessionMemory::get`].
+    /// Those of [`SessionMemory::get`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn count(&self, session_id: &str) -> Result<u32, Error> {
         self.length(session_id, Action::Count).await
     }
 
-    /// Several operations, of any sessions, in one round trip: for each its own
-    /// result, in the order given. They share one deadline, and together are no
-    /// atomic unit.
+    /// Executes several operations, of any sessions, in one round trip. Returns a result
+    /// for each, in the order given. The operations share one deadline. Together they are
+    /// not an atomic unit.
+    ///
+    /// ```
+    /// use session_memory_host::{Action, NewMessage, Operation, Outcome};
+    /// # use session_memory_host::{Options, Provider, SessionMemory};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), session_memory_host::Error> {
+    /// # let memory = SessionMemory::open(Options::new().provider(Provider::InMemory)).await?;
+    /// let turn = [
+    ///     Operation::new("user-123", Action::Add(NewMessage::user("And why?"))),
+    ///     Operation::new("user-123", Action::Get(Some(10))),
+    /// ];
+    /// let results = memory.pipeline(turn).await?;
+    /// assert_eq!(results[0], Ok(Outcome::Length(1)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// Each result has the errors of its operation. There are none if the pipeline as
-    /// a whole was not sent or did not come to its end; where that leaves open what
-    /// was applied, and an operation writes, it is [`MemoryError::OutcomeUnknown`] or
+    /// Each result has the errors of its operation. There are no results if the pipeline
+    /// as a whole was not sent, or did not end. If an operation writes and may or may not
+    /// have been applied, that error is [`MemoryError::OutcomeUnknown`] or
     /// [`Error::Component`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn pipeline(
         &self,
-        operations: &[Operation],
+        operations: impl Into<Vec<Operation>>,
     ) -> Result<Vec<Result<Outcome, MemoryError>>, Error> {
+        let operations = operations.into();
         let Some(first) = operations.first() else {
             return Ok(Vec::new());
         };
+        let session_id = first.session_id.clone();
         let subject = Subject {
             name: first.action.name(),
-            session_id: &first.session_id,
+            session_id: &session_id,
             operations: operations.len(),
             writes: operations.iter().any(|operation| operation.action.writes()),
         };
-        let results = self.pool.run(operations.to_vec()).await;
+        let results = self.pool.run(operations).await;
         results.map_err(|error| error.into_error(subject))
     }
 
@@ -213,8 +300,7 @@ impl SessionMemory {
             operations: 1,
             writes: action.writes(),
         };
-        let session_id = session_id.to_owned();
-        let operation = Operation { session_id, action };
+        let operation = Operation::new(session_id, action);
         let results = self.pool.run(vec![operation]).await;
         let mut results = results.map_err(|error| error.into_error(subject))?;
         let outcome = results.pop().transpose()?;
@@ -238,5 +324,49 @@ impl fmt::Debug for SessionMemory {
         f.debug_struct("SessionMemory")
             .field("options", &self.pool.template.options)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use session_memory_core::options::Provider;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+
+    fn runtime() -> Runtime {
+        RuntimeBuilder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    async fn open() -> SessionMemory {
+        let options = Options::new().provider(Provider::InMemory);
+        let builder = SessionMemory::builder().environment([]).options(options);
+        builder.open().await.unwrap()
+    }
+
+    #[test]
+    #[should_panic(expected = "Tokio")]
+    fn an_operation_panics_outside_of_a_runtime() {
+        let memory = runtime().block_on(open());
+        let _ = pin!(memory.count("s")).poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    #[test]
+    #[should_panic(expected = "Tokio")]
+    fn opening_panics_outside_of_a_runtime() {
+        let _ = pin!(open()).poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    #[test]
+    fn a_memory_may_be_dropped_outside_of_a_runtime() {
+        let runtime = runtime();
+        let memory = runtime.block_on(open());
+        assert_eq!(runtime.block_on(memory.count("s")).unwrap(), 0);
+        drop(runtime);
+        drop(memory);
     }
 }

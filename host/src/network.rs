@@ -16,12 +16,13 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
 /// The servers that a component may reach, by TCP. Everything else is denied:
 /// other addresses and ports, other names, listening, UDP.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
 pub struct NetworkPolicy {
     allowed: Vec<Endpoint>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Endpoint {
     host: String,
     port: u16,
@@ -35,7 +36,6 @@ impl NetworkPolicy {
 
     /// Allows a server in addition. `host` is an IP address, or a name: then the
     /// name may be looked up, and the addresses found for it may be reached.
-    #[must_use]
     pub fn allow(mut self, host: impl Into<String>, port: u16) -> NetworkPolicy {
         self.allowed.push(Endpoint {
             host: host.into(),

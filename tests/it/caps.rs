@@ -138,12 +138,10 @@ async fn store(server: &Server, session: &str, messages: &[NewMessage]) {
 }
 
 fn options(delivery: Delivery) -> Options {
-    Options {
-        delivery: Some(delivery),
-        // A read takes a moment, on a busy machine even more.
-        operation_timeout: Some(20_000),
-        ..Options::default()
-    }
+    // A read takes a moment, on a busy machine even more.
+    Options::new()
+        .delivery(delivery)
+        .operation_timeout(Duration::from_millis(20_000))
 }
 
 /// Checks that these are the last messages of a session, up to the limit. Does not print
@@ -160,7 +158,7 @@ fn is_history(history: &History, of: &[NewMessage], limit: Option<u32>, case: &s
     are_last(&history.messages, of, limit, case);
     let numbers = (history.total as usize, history.skipped);
     assert_eq!(numbers, (of.len(), 0), "{case}");
-    let ttl = history.ttl_seconds.unwrap();
+    let ttl = history.ttl.unwrap().as_secs();
     assert!((3000..=3600).contains(&ttl), "{case}: {ttl}");
 }
 
@@ -277,10 +275,7 @@ async fn a_capped_session_is_read_as_of_one_moment_while_it_grows() {
         let came = writer.acknowledged.load(SeqCst) - 400;
         // Now there may be no pause that is long enough.
         writer.hurries.store(true, SeqCst);
-        let impatient = Options {
-            operation_timeout: Some(1000),
-            ..Options::default()
-        };
+        let impatient = Options::new().operation_timeout(Duration::from_millis(1000));
         let impatient = relay.memory(impatient).await;
         let mut hurried = 0;
         for round in 0..3 {

@@ -20,13 +20,10 @@ use proxy::Proxy;
 
 /// A builder for a server on the local host. It ignores the environment of the tests.
 pub fn builder(port: u16, options: Options) -> Builder {
-    let options = Options {
-        host: options
-            .host
-            .or_else(|| Some(Ipv4Addr::LOCALHOST.to_string())),
-        port: Some(port),
-        ..options
-    };
+    let mut options = options.port(port);
+    options
+        .host
+        .get_or_insert_with(|| Ipv4Addr::LOCALHOST.to_string());
     SessionMemory::builder().environment([]).options(options)
 }
 
@@ -49,20 +46,14 @@ pub async fn memory_through_proxy(server: &Server, options: Options) -> (Proxy, 
 
 /// A memory of the in-memory provider.
 pub async fn in_memory(options: Options) -> SessionMemory {
-    let options = Options {
-        provider: Some(Provider::InMemory),
-        ..options
-    };
+    let options = options.provider(Provider::InMemory);
     let builder = SessionMemory::builder().environment([]).options(options);
     builder.open().await.unwrap()
 }
 
 /// Options with at-most-once delivery.
 pub fn at_most_once() -> Options {
-    Options {
-        delivery: Some(Delivery::AtMostOnce),
-        ..Options::default()
-    }
+    Options::new().delivery(Delivery::AtMostOnce)
 }
 
 pub const DELIVERIES: [Delivery; 2] = [Delivery::ExactlyOnce, Delivery::AtMostOnce];

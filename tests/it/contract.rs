@@ -30,7 +30,7 @@ async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
         (history.messages.len(), history.total, history.skipped),
         (0, 0, 0)
     );
-    assert_eq!(history.ttl_seconds, None);
+    assert_eq!(history.ttl, None);
     memory.clear("s").await.unwrap();
 
     // Order, roles, metadata, the empty message.
@@ -80,8 +80,8 @@ async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
         assert_eq!((history.total, history.skipped), (4, 0));
         assert!(
             history
-                .ttl_seconds
-                .is_some_and(|seconds| (3590..=3600).contains(&seconds))
+                .ttl
+                .is_some_and(|ttl| (3590..=3600).contains(&ttl.as_secs()))
         );
     }
 
@@ -105,7 +105,7 @@ async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
     let mut messages = [new(Role::User, "fine"), new(Role::User, "bad")];
     messages[1].metadata = Some("{".to_owned());
     assert_eq!(
-        refusal(memory.add_all("t", &messages).await).0,
+        refusal(memory.add_all("t", messages).await).0,
         "invalid-argument"
     );
     assert_eq!(memory.count("t").await.unwrap(), 1);
@@ -216,17 +216,14 @@ async fn an_append_is_atomic() {
     let memory = memory(&server).await;
     redis(&server, &["SET", "session:s", "foreign"]);
     let messages = [new(Role::User, "a"), new(Role::User, "b")];
-    assert_eq!(
-        refusal(memory.add_all("s", &messages).await).0,
-        "wrong-type"
-    );
+    assert_eq!(refusal(memory.add_all("s", messages).await).0, "wrong-type");
     assert_eq!(integer(redis(&server, &["TTL", "session:s"])), -1);
 
     // More messages than Lua unpacks at once.
     let many: Vec<_> = (0..10_000)
         .map(|n| new(Role::User, &n.to_string()))
         .collect();
-    assert_eq!(memory.add_all("many", &many).await.unwrap(), 10_000);
+    assert_eq!(memory.add_all("many", &many[..]).await.unwrap(), 10_000);
     let stored = memory.get("many", None).await.unwrap();
     assert!(
         stored

@@ -17,23 +17,19 @@ use crate::common::{
 const PASSWORD: &str = "hunter2-correct";
 
 fn credentials(username: Option<&str>, password: Option<&str>) -> Options {
-    Options {
-        username: username.map(str::to_owned),
-        password: password.map(|password| password.to_owned().into()),
-        ..Options::default()
-    }
+    let mut options = Options::new();
+    options.username = username.map(str::to_owned);
+    options.password = password.map(|password| password.to_owned().into());
+    options
 }
 
 /// Short, so that the tests are short.
 const DEADLINE: Duration = Duration::from_millis(300);
 
 fn impatient() -> Options {
-    let milliseconds = DEADLINE.as_millis() as u32;
-    Options {
-        connect_timeout: Some(milliseconds),
-        operation_timeout: Some(milliseconds),
-        ..Options::default()
-    }
+    Options::new()
+        .connect_timeout(DEADLINE)
+        .operation_timeout(DEADLINE)
 }
 
 #[tokio::test]
@@ -85,10 +81,7 @@ async fn a_password_for_a_server_without_one_is_refused() {
 #[tokio::test]
 async fn a_database_that_is_not_there_is_an_invalid_argument() {
     let server = server();
-    let options = Options {
-        db: Some(16),
-        ..Options::default()
-    };
+    let options = Options::new().db(16);
     let (variant, text) = refusal(builder(server.port(), options).open().await);
     assert_eq!(variant, "invalid-argument");
     assert!(
@@ -103,10 +96,7 @@ async fn what_a_user_may_not_do_is_denied_before_anything_is_done() {
     for denied in ["rpush", "expire", "ltrim", "evalsha", "lpos"] {
         let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
         let allowed = memory_with(&server, Options::default()).await;
-        let options = Options {
-            max_messages: Some(10),
-            ..credentials(Some("agent"), None)
-        };
+        let options = credentials(Some("agent"), None).max_messages(10);
         let restricted = memory_with(&server, options).await;
         let (variant, text) = refusal(
             restricted
@@ -136,11 +126,7 @@ async fn what_a_user_may_not_do_is_denied_before_anything_is_done() {
 async fn at_most_once_what_a_user_may_not_do_is_denied_before_anything_is_done() {
     for denied in ["rpush", "expire", "ltrim", "pttl"] {
         let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
-        let options = Options {
-            username: Some("agent".to_owned()),
-            max_messages: Some(10),
-            ..at_most_once()
-        };
+        let options = at_most_once().username("agent").max_messages(10);
         let memory = memory_with(&server, options).await;
         assert_eq!(
             refusal(memory.add("s", Role::User, "x", None).await).0,
@@ -154,10 +140,7 @@ async fn at_most_once_what_a_user_may_not_do_is_denied_before_anything_is_done()
     }
     for denied in ["multi", "exec"] {
         let server = server_with_user("agent", &format!("on nopass ~* +@all -{denied}"));
-        let options = Options {
-            username: Some("agent".to_owned()),
-            ..at_most_once()
-        };
+        let options = at_most_once().username("agent");
         let opened = builder(server.port(), options).open().await;
         assert_eq!(refusal(opened).0, "access-denied", "{denied}");
     }
@@ -284,10 +267,7 @@ async fn where_nothing_listens_it_is_unavailable() {
         format!("connect to \"127.0.0.1:{port}\": 127.0.0.1:{port}: connection refused")
     );
 
-    let options = Options {
-        host: Some("no-such-host.invalid".to_owned()),
-        ..Options::default()
-    };
+    let options = Options::new().host("no-such-host.invalid");
     let (variant, text) = refusal(builder(port, options).open().await);
     assert_eq!(variant, "unavailable");
     assert!(
@@ -300,10 +280,7 @@ async fn where_nothing_listens_it_is_unavailable() {
 async fn every_address_of_a_name_is_tried() {
     // The server listens on 127.0.0.1 only. localhost may also be ::1.
     let server = server();
-    let options = Options {
-        host: Some("localhost".to_owned()),
-        ..Options::default()
-    };
+    let options = Options::new().host("localhost");
     builder(server.port(), options).open().await.unwrap();
 }
 
@@ -311,10 +288,7 @@ async fn every_address_of_a_name_is_tried() {
 async fn ipv6_is_spoken() {
     let server = server_with(&["--bind", "127.0.0.1", "::1"]);
     for host in ["::1", "[::1]"] {
-        let options = Options {
-            host: Some(host.to_owned()),
-            ..Options::default()
-        };
+        let options = Options::new().host(host.to_owned());
         let memory = builder(server.port(), options).open().await.unwrap();
         assert_eq!(memory.count("s").await.unwrap(), 0);
     }
@@ -373,10 +347,8 @@ async fn a_trickle_does_not_extend_the_deadline() {
             }
         }
     });
-    let options = Options {
-        connect_timeout: None,
-        ..impatient()
-    };
+    let mut options = impatient();
+    options.connect_timeout = None;
     let memory = builder(port, options).open().await.unwrap();
     let got = ends_by_itself(DEADLINE, async || memory.get("s", None).await);
     assert_eq!(refusal(got.await).0, "timeout");
@@ -390,10 +362,7 @@ async fn a_peer_that_stops_reading_does_not_extend_the_deadline() {
         let _ = connection.write_all(b"+PONG\r\n");
         std::thread::sleep(Duration::from_secs(10));
     });
-    let options = Options {
-        max_message_bytes: Some(16 << 20),
-        ..impatient()
-    };
+    let options = impatient().max_message_bytes(16 << 20);
     let memory = builder(port, options).open().await.unwrap();
     // More than the buffers on the way hold, so the server cannot have received it.
     let content = "x".repeat(16 << 20);

@@ -6,12 +6,10 @@ use session_memory_host::{Options, Role, TtlPolicy};
 
 use crate::common::{Server, integer, memory_with, redis, server, took};
 
-fn policy(ttl_policy: TtlPolicy, session_ttl: u32) -> Options {
-    Options {
-        ttl_policy: Some(ttl_policy),
-        session_ttl: Some(session_ttl),
-        ..Options::default()
-    }
+fn policy(ttl_policy: TtlPolicy, session_ttl: u64) -> Options {
+    Options::new()
+        .ttl_policy(ttl_policy)
+        .session_ttl(Duration::from_secs(session_ttl))
 }
 
 /// Checks that the session `s` expires in this many seconds.
@@ -35,8 +33,11 @@ async fn sliding_renews_with_every_add_and_never_with_a_read() {
     expires_in(&server, 50);
     memory.add("s", Role::User, "b", None).await.unwrap();
     expires_in(&server, 100);
-    let ttl = memory.history("s", None).await.unwrap().ttl_seconds;
-    assert!(ttl.is_some_and(|ttl| (90..=100).contains(&ttl)), "{ttl:?}");
+    let ttl = memory.history("s", None).await.unwrap().ttl;
+    assert!(
+        ttl.is_some_and(|ttl| (90..=100).contains(&ttl.as_secs())),
+        "{ttl:?}"
+    );
 }
 
 #[tokio::test]
@@ -60,7 +61,7 @@ async fn none_leaves_expiry_alone() {
     let memory = memory_with(&server, policy(TtlPolicy::None, 100)).await;
     memory.add("s", Role::User, "a", None).await.unwrap();
     assert_eq!(integer(redis(&server, &["TTL", "session:s"])), -1);
-    assert_eq!(memory.history("s", None).await.unwrap().ttl_seconds, None);
+    assert_eq!(memory.history("s", None).await.unwrap().ttl, None);
     redis(&server, &["EXPIRE", "session:s", "50"]);
     memory.add("s", Role::User, "b", None).await.unwrap();
     expires_in(&server, 50);
@@ -68,8 +69,8 @@ async fn none_leaves_expiry_alone() {
 
 #[tokio::test]
 async fn sessions_expire() {
-    const SECONDS: u32 = 2;
-    let time = Duration::from_secs(SECONDS.into());
+    const SECONDS: u64 = 2;
+    let time = Duration::from_secs(SECONDS);
     let server = server();
     let sliding = memory_with(&server, policy(TtlPolicy::Sliding, SECONDS)).await;
     let fixed = memory_with(&server, policy(TtlPolicy::Fixed, SECONDS)).await;
@@ -106,10 +107,7 @@ async fn sessions_expire() {
 #[tokio::test]
 async fn older_messages_are_trimmed_with_the_add() {
     let server = server();
-    let options = Options {
-        max_messages: Some(3),
-        ..Options::default()
-    };
+    let options = Options::new().max_messages(3);
     let memory = memory_with(&server, options).await;
     for (n, expected) in [1, 2, 3, 3, 3].into_iter().enumerate() {
         let length = memory

@@ -9,7 +9,7 @@ use crate::common::proxy::Proxy;
 use crate::common::{builder, server};
 
 /// The connection and the number of each exchange, with a pause between two operations.
-async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
+async fn exchanges(max_idle: Option<Duration>) -> Vec<(usize, usize)> {
     let server = server();
     let proxy = Proxy::start(server.address());
     let places = Arc::new(Mutex::new(Vec::new()));
@@ -21,10 +21,8 @@ async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
             None
         }
     });
-    let options = Options {
-        max_idle,
-        ..Options::default()
-    };
+    let mut options = Options::new();
+    options.max_idle = max_idle;
     let memory = builder(proxy.port(), options).open().await.unwrap();
     memory.count("s").await.unwrap();
     // Only time can make a connection idle.
@@ -37,7 +35,7 @@ async fn exchanges(max_idle: Option<u32>) -> Vec<(usize, usize)> {
 async fn a_connection_that_was_idle_for_too_long_is_replaced_before_it_is_used() {
     // The first exchange of a connection is its handshake.
     let replaced = [(0, 0), (0, 1), (1, 0), (1, 1)];
-    assert_eq!(exchanges(Some(50)).await, replaced);
+    assert_eq!(exchanges(Some(Duration::from_millis(50))).await, replaced);
     let kept = [(0, 0), (0, 1), (0, 2)];
     assert_eq!(exchanges(None).await, kept);
 }

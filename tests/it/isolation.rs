@@ -105,10 +105,7 @@ async fn a_connection_that_the_server_closed_is_replaced() {
 #[tokio::test]
 async fn a_server_that_was_started_again_is_used_again() {
     let mut server = server();
-    let options = Options {
-        operation_timeout: Some(1000),
-        ..Options::default()
-    };
+    let options = Options::new().operation_timeout(Duration::from_millis(1000));
     let memory = memory_with(&server, options).await;
     memory.add("s", Role::User, "before", None).await.unwrap();
     server.kill().unwrap();
@@ -126,10 +123,7 @@ async fn a_server_that_was_started_again_is_used_again() {
 async fn only_allowed_servers_are_reached() {
     let server = server();
     let open = |host: &str, policy| {
-        let options = Options {
-            host: Some(host.to_owned()),
-            ..Options::default()
-        };
+        let options = Options::new().host(host);
         builder(server.port(), options).network(policy).open()
     };
     let port = server.port();
@@ -202,10 +196,7 @@ async fn the_component_sees_the_listed_variables_only() {
 
 #[tokio::test]
 async fn in_memory_needs_no_network() {
-    let options = Options {
-        provider: Some(Provider::InMemory),
-        ..Options::default()
-    };
+    let options = Options::new().provider(Provider::InMemory);
     let builder = SessionMemory::builder().environment([]).options(options);
     let memory = builder
         .network(NetworkPolicy::deny_all())
@@ -220,14 +211,7 @@ async fn in_memory_needs_no_network() {
 async fn databases_are_apart() {
     let server = server();
     let first = memory(&server).await;
-    let second = memory_with(
-        &server,
-        Options {
-            db: Some(1),
-            ..Options::default()
-        },
-    )
-    .await;
+    let second = memory_with(&server, Options::new().db(1)).await;
     first.add("s", Role::User, "first", None).await.unwrap();
     assert!(!second.exists("s").await.unwrap());
 }

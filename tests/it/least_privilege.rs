@@ -63,15 +63,13 @@ async fn everything(server: &Server, delivery: Delivery) -> Result<(), String> {
             redis(server, &["FLUSHALL"]);
             // Makes the component send the whole script once.
             redis(server, &["SCRIPT", "FLUSH"]);
-            let options = Options {
-                username: Some("agent".to_owned()),
-                password: Some("secret".to_owned().into()),
-                db: Some(1),
-                delivery: Some(delivery),
-                ttl_policy: Some(ttl_policy),
-                max_messages,
-                ..Options::default()
-            };
+            let mut options = Options::new()
+                .username("agent")
+                .password("secret")
+                .db(1)
+                .delivery(delivery)
+                .ttl_policy(ttl_policy);
+            options.max_messages = max_messages;
             operations(server, options)
                 .await
                 .map_err(|error| format!("{ttl_policy:?}, {max_messages:?}: {error}"))?;

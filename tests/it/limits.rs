@@ -33,10 +33,7 @@ async fn a_larger_message_is_refused_before_it_is_sent() {
     );
     assert!(!memory.exists("s").await.unwrap());
 
-    let options = Options {
-        max_message_bytes: Some(5),
-        ..Options::default()
-    };
+    let options = Options::new().max_message_bytes(5);
     let memory = memory_with(&server, options).await;
     memory.add("s", Role::User, "12345", None).await.unwrap();
     memory
@@ -87,10 +84,7 @@ async fn a_history_of_ten_thousand_messages() {
 #[tokio::test]
 async fn a_reply_that_is_too_large_is_refused() {
     let server = server();
-    let options = Options {
-        max_reply_bytes: Some(10_000),
-        ..Options::default()
-    };
+    let options = Options::new().max_reply_bytes(10_000);
     let memory = memory_with(&server, options).await;
     for _ in 0..20 {
         memory
@@ -145,12 +139,10 @@ async fn a_history_of_a_hundred_mebibytes_is_read() {
 
 #[tokio::test]
 async fn in_memory_keeps_the_limits() {
-    let options = Options {
-        max_messages: Some(2),
-        max_message_bytes: Some(2000),
-        max_reply_bytes: Some(1024),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .max_messages(2)
+        .max_message_bytes(2000)
+        .max_reply_bytes(1024);
     let memory = in_memory(options).await;
     for n in 0..3 {
         memory

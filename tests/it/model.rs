@@ -32,13 +32,11 @@ async fn run(rng: &mut Rng, delivery: Delivery) {
     let mut redis = server.client().unwrap();
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let options = Options {
-            delivery: Some(delivery),
-            // On a busy machine even an operation without a fault takes a while.
-            operation_timeout: Some(1500),
-            response_timeout: Some(100),
-            ..Options::default()
-        };
+        // On a busy machine even an operation without a fault takes a while.
+        let options = Options::new()
+            .delivery(delivery)
+            .operation_timeout(Duration::from_millis(1500))
+            .response_timeout(Duration::from_millis(100));
         clients.push(builder(proxy.port(), options).open().await.unwrap());
     }
     let mut model: HashMap<&str, Vec<String>> = HashMap::new();
@@ -147,7 +145,7 @@ impl Call {
                     NewMessage::assistant(content.clone()).with_metadata(r#"{"a": 1}"#)
                 });
                 let messages: Vec<_> = messages.collect();
-                memory.add_all(session, &messages).await? == length
+                memory.add_all(session, messages).await? == length
             }
             Call::Get(limit) => {
                 let messages = memory.get(session, *limit).await?;
@@ -159,7 +157,7 @@ impl Call {
                 let history = memory.history(session, None).await?;
                 history.messages.iter().map(|m| &m.content).eq(before)
                     && (history.total, history.skipped) == (length, 0)
-                    && history.ttl_seconds.is_none() == before.is_empty()
+                    && history.ttl.is_none() == before.is_empty()
             }
             Call::Clear => memory.clear(session).await.map(|()| true)?,
             Call::Exists => memory.exists(session).await? != before.is_empty(),

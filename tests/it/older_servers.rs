@@ -1,5 +1,7 @@
 //! The append script on servers before Redis 7, and before Redis 6.0.6.
 
+use std::time::Duration;
+
 use session_memory_core::ids::Ids;
 use session_memory_core::operation::{APPEND, Action, Reading, Session, Stamp, Start};
 use session_memory_core::options::Settings;
@@ -50,12 +52,11 @@ fn append(
 }
 
 fn options(ttl_policy: TtlPolicy, max_messages: Option<u32>) -> Options {
-    Options {
-        session_ttl: Some(60),
-        ttl_policy: Some(ttl_policy),
-        max_messages,
-        ..Options::default()
-    }
+    let mut options = Options::new()
+        .session_ttl(Duration::from_secs(60))
+        .ttl_policy(ttl_policy);
+    options.max_messages = max_messages;
+    options
 }
 
 #[tokio::test]

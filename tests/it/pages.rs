@@ -40,7 +40,7 @@ fn numbers(messages: &[Message]) -> Range<usize> {
 async fn a_session_is_read_whole() {
     let server = server();
     let memory = memory(&server).await;
-    memory.add_all("s", &numbered(0..5000)).await.unwrap();
+    memory.add_all("s", numbered(0..5000)).await.unwrap();
     // An unreadable entry on the second page.
     let mut redis = server.client().unwrap();
     let set = redis.command(&["LSET", "session:s", "4500", "unreadable"]);
@@ -73,7 +73,7 @@ async fn a_session_is_read_whole() {
 async fn in_a_pipeline_it_is_read_where_its_turn_is() {
     let server = server();
     let memory = memory(&server).await;
-    memory.add_all("s", &numbered(0..1000)).await.unwrap();
+    memory.add_all("s", numbered(0..1000)).await.unwrap();
     let operations = [
         operation("s", Action::Get(None)),
         operation("s", Action::Add(new(1000))),
@@ -95,12 +95,9 @@ async fn in_a_pipeline_it_is_read_where_its_turn_is() {
 async fn what_is_appended_meanwhile_is_not_half_there() {
     let server = server();
     // Each append removes the oldest message.
-    let options = Options {
-        max_messages: Some(2000),
-        ..Options::default()
-    };
+    let options = Options::new().max_messages(2000);
     let writer = memory_with(&server, options).await;
-    writer.add_all("s", &numbered(0..2000)).await.unwrap();
+    writer.add_all("s", numbered(0..2000)).await.unwrap();
     static IS_OVER: AtomicBool = AtomicBool::new(false);
     let writing = tokio::spawn(async move {
         let mut number = 2000;
@@ -146,7 +143,7 @@ async fn a_session_that_is_cleared_meanwhile_is_there_or_not() {
     let writing = tokio::spawn(async move {
         let mut from = 0;
         while !IS_OVER.load(Relaxed) {
-            let added = writer.add_all("s", &numbered(from..from + 1500)).await;
+            let added = writer.add_all("s", numbered(from..from + 1500)).await;
             assert_eq!(added.unwrap(), 1500);
             tokio::time::sleep(Duration::from_millis(from as u64 % 7)).await;
             writer.clear("s").await.unwrap();
@@ -180,12 +177,9 @@ async fn a_session_that_is_cleared_meanwhile_is_there_or_not() {
 #[tokio::test]
 async fn all_pages_together_are_limited() {
     let server = server();
-    let options = Options {
-        max_reply_bytes: Some(300_000),
-        ..Options::default()
-    };
+    let options = Options::new().max_reply_bytes(300_000);
     let memory = memory_with(&server, options).await;
-    memory.add_all("s", &numbered(0..1000)).await.unwrap();
+    memory.add_all("s", numbered(0..1000)).await.unwrap();
     let limited = (
         "limit-exceeded",
         "get \"s\": the reply is larger than 300000 bytes (max-reply-bytes)".to_owned(),
@@ -202,7 +196,7 @@ async fn a_page_that_is_lost_is_asked_for_again() {
     let (proxy, memory) = memory_through_proxy(&server, Options::default()).await;
     for chunk in 0..3 {
         let messages = numbered(1000 * chunk..1000 * (chunk + 1));
-        memory.add_all("s", &messages).await.unwrap();
+        memory.add_all("s", messages).await.unwrap();
     }
     for (done, (page, direction, offset)) in [
         (0, Direction::Reply, 5000),

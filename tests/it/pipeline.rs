@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use session_memory_host::{
     Action, Connect, Error, MemoryError, Message, NewMessage, Operation, Options, Outcome, Role,
@@ -44,10 +45,7 @@ fn messages(result: &Result<Outcome, MemoryError>) -> &[Message] {
 async fn each_operation_has_its_result_and_they_are_executed_in_order() {
     for delivery in DELIVERIES {
         let server = server();
-        let options = Options {
-            delivery: Some(delivery),
-            ..Options::default()
-        };
+        let options = Options::new().delivery(delivery);
         let memory = memory_with(&server, options).await;
         redis(&server, &["SET", "session:foreign", "x"]);
         let operations = [
@@ -104,10 +102,7 @@ async fn each_operation_has_its_result_and_they_are_executed_in_order() {
 async fn a_turn_is_one_round_trip() {
     for delivery in DELIVERIES {
         let server = server();
-        let options = Options {
-            delivery: Some(delivery),
-            ..Options::default()
-        };
+        let options = Options::new().delivery(delivery);
         let (proxy, memory) = memory_through_proxy(&server, options).await;
         memory.add("known", Role::User, "x", None).await.unwrap();
         let turn = [add("s", "one"), operation("s", Action::Get(Some(10)))];
@@ -228,10 +223,7 @@ fn relay(client: &TcpStream, server: SocketAddr, refuse: &AtomicUsize) -> std::i
 #[tokio::test]
 async fn replies_that_fit_one_by_one_are_not_refused_together() {
     let server = server();
-    let options = Options {
-        max_reply_bytes: Some(16 * 1024),
-        ..Options::default()
-    };
+    let options = Options::new().max_reply_bytes(16 * 1024);
     let memory = memory_with(&server, options).await;
     let large = "x".repeat(10_000);
     let sessions = ["a", "b", "c"];
@@ -283,10 +275,7 @@ async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
             }
         }
     });
-    let options = Options {
-        operation_timeout: Some(20_000),
-        ..Options::default()
-    };
+    let options = Options::new().operation_timeout(Duration::from_millis(20_000));
     let memory = builder(port, options).open().await.unwrap();
     let name = "s".repeat(SIZE);
     let operations = vec![operation(&name, Action::Get(None)); 300];
@@ -299,10 +288,7 @@ async fn a_large_pipeline_does_not_deadlock_on_full_buffers() {
 #[tokio::test]
 async fn the_first_operation_travels_with_the_handshake() {
     let server = server();
-    let options = Options {
-        connect: Some(Connect::WithFirstOperation),
-        ..Options::default()
-    };
+    let options = Options::new().connect(Connect::WithFirstOperation);
     let (proxy, memory) = memory_through_proxy(&server, options.clone()).await;
     assert_eq!(proxy.exchanges(), 0);
     assert!(!memory.exists("s").await.unwrap());
@@ -320,12 +306,10 @@ async fn behind_credentials_only_what_reads_travels_along() {
     let server = server_with_user("agent", "on >secret ~* +@all");
     let proxy = Proxy::start(server.address());
     let open = |password: &str| {
-        let options = Options {
-            username: Some("agent".to_owned()),
-            password: Some(password.to_owned().into()),
-            connect: Some(Connect::WithFirstOperation),
-            ..Options::default()
-        };
+        let options = Options::new()
+            .username("agent")
+            .password(password.to_owned())
+            .connect(Connect::WithFirstOperation);
         builder(proxy.port(), options).open()
     };
     let memory = open("secret").await.unwrap();

@@ -21,10 +21,7 @@ fn servers() -> (Server, Server) {
 }
 
 fn options(host: &str) -> Options {
-    Options {
-        host: Some(host.to_owned()),
-        ..Options::default()
-    }
+    Options::new().host(host)
 }
 
 /// Adds a message over the memory's open connection, if there is one.

@@ -22,20 +22,13 @@ use crate::common::{GUEST, free_port, refusal, took};
 const LIMIT: Duration = Duration::from_millis(500);
 
 fn options() -> Options {
-    Options {
-        host: Some("127.0.0.1".to_owned()),
-        port: Some(6379),
-        ..Options::default()
-    }
+    Options::new().host("127.0.0.1").port(6379)
 }
 
 fn impatient() -> Options {
-    let milliseconds = (LIMIT - GRACE).as_millis() as u32;
-    Options {
-        connect_timeout: Some(milliseconds),
-        operation_timeout: Some(milliseconds),
-        ..options()
-    }
+    options()
+        .connect_timeout(LIMIT - GRACE)
+        .operation_timeout(LIMIT - GRACE)
 }
 
 fn builder(options: Options) -> Builder {
@@ -128,10 +121,7 @@ async fn stopped(memory: SessionMemory, order: &'static str) {
 #[tokio::test]
 async fn a_guest_that_does_not_come_back_from_open_is_stopped() {
     for order in ["loop", "sleep"] {
-        let options = Options {
-            key_prefix: Some(order.to_owned()),
-            ..impatient()
-        };
+        let options = impatient().key_prefix(order);
         let begin = Instant::now();
         let (variant, text) = refusal(builder(options).open().await);
         println!("{order} in open: {:?}, compiling included", begin.elapsed());
@@ -196,24 +186,18 @@ async fn a_guest_that_breaks_the_rules_is_replaced() {
     assert!(!format!("{error:?}").contains("secret words"));
     next_call_is_of_a_new_instance(&memory).await;
 
-    let options = Options {
-        key_prefix: Some("trap".to_owned()),
-        ..options()
-    };
+    let options = options().key_prefix("trap");
     let error = builder(options).open().await.unwrap_err();
     assert!(matches!(error, Error::Component { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_guest_that_takes_all_memory_gets_what_is_granted() {
-    let memory = builder(Options {
-        operation_timeout: Some(5000),
-        ..options()
-    })
-    .max_memory(64 << 20)
-    .open()
-    .await
-    .unwrap();
+    let memory = builder(options().operation_timeout(Duration::from_millis(5000)))
+        .max_memory(64 << 20)
+        .open()
+        .await
+        .unwrap();
     let before = in_use();
     for _ in 0..4 {
         let (variant, text) = refusal(memory.get("grow", None).await);
@@ -232,11 +216,11 @@ async fn a_guest_that_takes_all_memory_gets_what_is_granted() {
 
 #[tokio::test]
 async fn a_guest_that_hands_over_too_much_is_stopped() {
-    let memory = builder(Options {
-        operation_timeout: Some(5000),
-        max_reply_bytes: Some(1 << 20),
-        ..options()
-    })
+    let memory = builder(
+        options()
+            .operation_timeout(Duration::from_millis(5000))
+            .max_reply_bytes(1 << 20),
+    )
     .max_memory(512 << 20)
     .open()
     .await
@@ -303,13 +287,10 @@ async fn only_the_configured_address_is_reached() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let allowed = allowed.local_addr().unwrap();
     let other = other.local_addr().unwrap();
-    let memory = builder(Options {
-        port: Some(allowed.port()),
-        ..options()
-    })
-    .open()
-    .await
-    .unwrap();
+    let memory = builder(options().port(allowed.port()))
+        .open()
+        .await
+        .unwrap();
     for address in [
         other.to_string(),
         format!("127.0.0.2:{}", allowed.port()),
@@ -347,14 +328,7 @@ async fn only_the_configured_address_is_reached() {
 async fn only_the_configured_name_is_looked_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let open = |host: &str| {
-        builder(Options {
-            host: Some(host.to_owned()),
-            port: Some(port),
-            ..options()
-        })
-        .open()
-    };
+    let open = |host: &str| builder(options().host(host).port(port)).open();
     let connect = format!("connect 127.0.0.1:{port}");
     let memory = open("127.0.0.1").await.unwrap();
     for name in ["localhost", "redis.example", "127.0.0.2"] {

@@ -10,11 +10,7 @@ const PASSWORD: &str = "hunter2-correct";
 const WORDS: &str = "my PIN is sesame";
 
 fn with_password(delivery: Delivery) -> Options {
-    Options {
-        password: Some(PASSWORD.to_owned().into()),
-        delivery: Some(delivery),
-        ..Options::default()
-    }
+    Options::new().password(PASSWORD).delivery(delivery)
 }
 
 fn metadata() -> String {
@@ -94,17 +90,11 @@ async fn errors_show_none() {
     redis(&server, &["SET", "session:foreign", "x"]);
     redis(&server, &["CONFIG", "SET", "requirepass", PASSWORD]);
     for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
-        let wrong = Options {
-            password: Some("hunter2-wrong".to_owned().into()),
-            ..with_password(delivery)
-        };
+        let wrong = with_password(delivery).password("hunter2-wrong");
         silent(&seen(
             &builder(server.port(), wrong).open().await.unwrap_err(),
         ));
-        let options = Options {
-            max_message_bytes: Some(64),
-            ..with_password(delivery)
-        };
+        let options = with_password(delivery).max_message_bytes(64);
         let memory = builder(server.port(), options).open().await.unwrap();
         let add = |session, content, metadata| memory.add(session, Role::User, content, metadata);
         for error in [

@@ -19,16 +19,14 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 /// The deadline of an impatient memory.
 const DEADLINE: Duration = Duration::from_millis(300);
 
-fn options(delivery: Delivery, operation_timeout: u32) -> Options {
-    Options {
-        delivery: Some(delivery),
-        operation_timeout: Some(operation_timeout),
-        ..Options::default()
-    }
+fn options(delivery: Delivery, operation_timeout: u64) -> Options {
+    Options::new()
+        .delivery(delivery)
+        .operation_timeout(Duration::from_millis(operation_timeout))
 }
 
 fn impatient(delivery: Delivery) -> Options {
-    options(delivery, DEADLINE.as_millis() as u32)
+    options(delivery, DEADLINE.as_millis() as u64)
 }
 
 /// The messages in the session `s`, which must have a time to live.
@@ -239,7 +237,7 @@ async fn a_server_out_of_memory_is_read_all_the_same() {
         let history = memory.history("s", limit).await.unwrap();
         assert_eq!(history.messages, messages);
         assert_eq!((history.total, history.skipped), (300, 0));
-        let ttl = history.ttl_seconds.unwrap();
+        let ttl = history.ttl.unwrap().as_secs();
         assert!((3500..=3600).contains(&ttl), "{ttl}");
 
         assert_eq!(at_most_once.get("s", limit).await.unwrap(), messages);

@@ -26,10 +26,7 @@ const WORK: &str = "sleep 200";
 /// The guest that does what the session id says, see `tests/guest`, with a time limit for
 /// its calls, [`GRACE`] included.
 fn guests(limit: Duration) -> Builder {
-    let options = Options {
-        operation_timeout: Some((limit - GRACE).as_millis() as u32),
-        ..Options::default()
-    };
+    let options = Options::new().operation_timeout(limit - GRACE);
     SessionMemory::builder()
         .component_bytes(GUEST)
         .environment([])
@@ -280,10 +277,7 @@ async fn every_caller_gets_its_own_result() {
 
 #[tokio::test]
 async fn in_memory_is_one_instance_however_many_call() {
-    let options = Options {
-        provider: Some(Provider::InMemory),
-        ..Options::default()
-    };
+    let options = Options::new().provider(Provider::InMemory);
     let builder = || {
         let builder = SessionMemory::builder().environment([]);
         builder.options(options.clone()).max_instances(4)
@@ -313,10 +307,7 @@ async fn in_memory_is_one_instance_however_many_call() {
 async fn a_prepared_memory_is_opened_as_often_as_wanted() {
     let server = server();
     let proxy = Proxy::start(server.address());
-    let options = Options {
-        connect: Some(Connect::AtFirstOperation),
-        ..Options::default()
-    };
+    let options = Options::new().connect(Connect::AtFirstOperation);
     let prepared = builder(proxy.port(), options).prepare().unwrap();
     let one = prepared.open().await.unwrap();
     let two = prepared.open().await.unwrap();

@@ -66,10 +66,7 @@ async fn run(silences: Vec<Silence>, server: &Server, options: Options, moves: b
     let mut runs = Vec::new();
     for number in 0..AT_ONCE {
         let delivery = DELIVERIES[number % 2];
-        let options = Options {
-            delivery: Some(delivery),
-            ..options.clone()
-        };
+        let options = options.clone().delivery(delivery);
         let mut network = Network::new(server, options.clone(), moves).await;
         let silences = Arc::clone(&silences);
         runs.push(tokio::spawn(async move {
@@ -115,10 +112,7 @@ impl Network {
         let proxy = Proxy::start(server.address());
         let other = SocketAddr::from((OTHER, proxy.port()));
         let other = Proxy::start_at(other, server.address());
-        let options = Options {
-            host: Some(NAME.to_owned()),
-            ..options
-        };
+        let options = options.host(NAME.to_owned());
         let memory = builder(proxy.port(), options).resolve(NAME, [FIRST]);
         let memory = memory.open().await.unwrap();
         Network {
@@ -185,11 +179,8 @@ fn check(
         }
         Err(error) if silence.is_repeatable() => panic!("{case}: {error}"),
         Err(error) => {
-            let deadline = options.operation_timeout.unwrap_or(5000);
-            assert!(
-                taken >= Duration::from_millis(deadline.into()) * 9 / 10,
-                "{case}: {taken:?}"
-            );
+            let deadline = options.operation_timeout.unwrap_or(Duration::from_secs(5));
+            assert!(taken >= deadline * 9 / 10, "{case}: {taken:?}");
             match error.variant() {
                 "outcome-unknown" => figures.unknown += 1,
                 "timeout" => {
@@ -216,20 +207,14 @@ async fn silence_at_every_byte_is_repeatable() {
     let silences = silences(&server, 1).await;
     let (survived, others): (Vec<_>, Vec<_>) =
         silences.into_iter().partition(Silence::is_repeatable);
-    let options = Options {
-        response_timeout: Some(100),
-        ..Options::default()
-    };
+    let options = Options::new().response_timeout(Duration::from_millis(100));
     let expected = survived.len();
     let figures = run(survived, &server, options.clone(), false).await;
     figures.report("silence at every byte, what may be sent again");
     assert_eq!(figures.acknowledged, expected);
 
     // These operations wait until their deadline.
-    let options = Options {
-        operation_timeout: Some(700),
-        ..options
-    };
+    let options = options.operation_timeout(Duration::from_millis(700));
     let figures = run(others, &server, options, false).await;
     figures.report("silence at every byte, what must not be sent again");
     assert_eq!(figures.acknowledged, 0);
@@ -261,11 +246,9 @@ async fn a_name_that_moved_is_followed() {
 async fn an_address_that_swallows_everything_costs_a_quarter_of_a_second_once() {
     let server = server();
     let _black_hole = BlackHole::open((OTHER, server.port()).into());
-    let options = Options {
-        host: Some(NAME.to_owned()),
-        max_idle: Some(1),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .host(NAME.to_owned())
+        .max_idle(Duration::from_millis(1));
     let begin = Instant::now();
     let memory = builder(server.port(), options).resolve(NAME, [OTHER, FIRST]);
     let memory = memory.open().await.unwrap();
@@ -289,11 +272,9 @@ async fn an_address_at_which_the_server_is_silent_is_tried_last() {
     let proxy = Proxy::start(server.address());
     let other = SocketAddr::from((OTHER, proxy.port()));
     let other = Proxy::start_at(other, server.address());
-    let options = Options {
-        host: Some(NAME.to_owned()),
-        response_timeout: Some(100),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .host(NAME.to_owned())
+        .response_timeout(Duration::from_millis(100));
     let memory = builder(proxy.port(), options).resolve(NAME, [FIRST, OTHER]);
     let memory = memory.open().await.unwrap();
     // It still accepts connections, and is silent on all of them.
@@ -320,11 +301,9 @@ async fn a_server_that_is_silent_on_every_connection_costs_the_deadline_and_four
         (Scenario::Add, "outcome-unknown"),
         (Scenario::Get, "timeout"),
     ] {
-        let options = Options {
-            response_timeout: Some(100),
-            operation_timeout: Some(1500),
-            ..Options::default()
-        };
+        let options = Options::new()
+            .response_timeout(Duration::from_millis(100))
+            .operation_timeout(Duration::from_millis(1500));
         let mut rig = Rig::with(&server, options).await;
         let session = rig.session(scenario);
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -350,10 +329,7 @@ async fn a_server_that_is_silent_on_every_connection_costs_the_deadline_and_four
 #[tokio::test]
 async fn a_reply_that_trickles_is_no_silence() {
     let server = server();
-    let options = Options {
-        response_timeout: Some(300),
-        ..Options::default()
-    };
+    let options = Options::new().response_timeout(Duration::from_millis(300));
     let mut rig = Rig::with(&server, options).await;
     let session = rig.session(Scenario::Get);
     let exchanges = rig.proxy.exchanges();
@@ -395,12 +371,10 @@ async fn an_upload_that_moves_is_no_silence() {
         let _ = connection.write_all(b":1\r\n");
         let _ = connection.read(&mut buffer);
     });
-    let options = Options {
-        max_message_bytes: Some(u32::MAX),
-        response_timeout: Some(500),
-        operation_timeout: Some(20_000),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .max_message_bytes(u32::MAX)
+        .response_timeout(Duration::from_millis(500))
+        .operation_timeout(Duration::from_millis(20_000));
     let memory = builder(port, options).open().await.unwrap();
     let content = "x".repeat(SIZE);
     let begin = Instant::now();
@@ -414,11 +388,9 @@ async fn an_upload_that_moves_is_no_silence() {
 #[tokio::test]
 async fn a_clear_is_not_sent_again_after_silence() {
     let server = server();
-    let options = Options {
-        response_timeout: Some(100),
-        operation_timeout: Some(600),
-        ..Options::default()
-    };
+    let options = Options::new()
+        .response_timeout(Duration::from_millis(100))
+        .operation_timeout(Duration::from_millis(600));
     let mut rig = Rig::with(&server, options).await;
     let session = rig.session(Scenario::Clear);
     let exchanges = rig.proxy.exchanges();

@@ -42,13 +42,11 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
         ("c", "shared", Delivery::ExactlyOnce),
         ("d", "own", Delivery::AtMostOnce),
     ] {
-        let options = Options {
-            delivery: Some(delivery),
-            operation_timeout: Some(2000),
+        let options = Options::new()
+            .delivery(delivery)
+            .operation_timeout(Duration::from_millis(2000))
             // Messages must not expire before the end.
-            session_ttl: Some(seconds.saturating_add(3600)),
-            ..Options::default()
-        };
+            .session_ttl(time + Duration::from_secs(3600));
         let memory = builder(proxy.port(), options).open().await.unwrap();
         let client = Worker {
             name,
@@ -208,7 +206,7 @@ impl Worker {
                     .iter()
                     .map(|content| NewMessage::assistant(content.clone()))
                     .collect();
-                self.memory.add_all(session, &messages).await
+                self.memory.add_all(session, messages).await
             }
         };
         let variant = result.as_ref().err().map_or("", |error| error.variant());

@@ -71,10 +71,8 @@ async fn the_key_is_the_prefix_and_the_session() {
         (Some("chat/"), "b c\r\n\"é", "chat/b c\r\n\"é"),
         (Some(""), "bare", "bare"),
     ] {
-        let options = Options {
-            key_prefix: prefix.map(str::to_owned),
-            ..Options::default()
-        };
+        let mut options = Options::new();
+        options.key_prefix = prefix.map(str::to_owned);
         memory_with(&server, options)
             .await
             .add(session, Role::User, "x", None)

@@ -5,6 +5,8 @@ mod missing_commands;
 mod settings;
 mod unusual_servers;
 
+use std::time::Duration;
+
 use session_memory_host::{Connect, Options, Role, SessionMemory};
 
 use crate::common::{
@@ -15,26 +17,18 @@ const WORDS: &str = "secret words";
 const PASSWORD: &str = "hunter2-correct";
 
 fn with_db(options: Options) -> Options {
-    Options {
-        db: Some(1),
-        ..options
-    }
+    options.db(1)
 }
 
 fn credentials(username: Option<&str>, password: &str) -> Options {
-    Options {
-        username: username.map(str::to_owned),
-        password: Some(password.to_owned().into()),
-        ..Options::default()
-    }
+    let mut options = Options::new().password(password.to_owned());
+    options.username = username.map(str::to_owned);
+    options
 }
 
 /// Short, because some errors are retried until the deadline.
 fn impatient(options: Options) -> Options {
-    Options {
-        operation_timeout: Some(300),
-        ..options
-    }
+    options.operation_timeout(Duration::from_millis(300))
 }
 
 /// The variant and the text of a failed append.
@@ -72,10 +66,7 @@ async fn credentials_that_are_refused_say_what_is_wrong_with_them() {
         let expected = on_the_way(port, "access-denied", wrong);
         assert_eq!(open(port, options.clone()).await, expected);
         // The error of an operation that connects names the operation as well.
-        let later = Options {
-            connect: Some(Connect::AtFirstOperation),
-            ..options
-        };
+        let later = options.connect(Connect::AtFirstOperation);
         let memory = memory_with(&server, later).await;
         let (variant, text) = expected;
         assert_eq!(get(&memory).await, (variant, format!("get \"s\": {text}")));
@@ -134,10 +125,7 @@ async fn redis_5_says_it_otherwise() {
 async fn a_database_that_is_not_there_is_named() {
     let server = server();
     let port = server.port();
-    let options = Options {
-        db: Some(16),
-        ..Options::default()
-    };
+    let options = Options::new().db(16);
     let error_text = "option db (REDIS_DB) is 16: the server does not have it";
     let expected = on_the_way(port, "invalid-argument", error_text);
     assert_eq!(open(port, options).await, expected);

@@ -85,7 +85,7 @@ impl Driver {
         for (session, count) in [("ten", 10), ("thousand", 1000)] {
             self.memory.clear(session).await?;
             let messages: Vec<_> = (0..count).map(|number| message(&text(number))).collect();
-            self.memory.add_all(session, &messages).await?;
+            self.memory.add_all(session, messages).await?;
         }
         self.content = text(0);
         Ok(())
@@ -137,13 +137,13 @@ impl Driver {
 }
 
 fn builder(port: u16, delivery: Delivery, connect: Connect) -> Builder {
-    SessionMemory::builder().environment([]).options(Options {
-        host: Some(Ipv4Addr::LOCALHOST.to_string()),
-        port: Some(port),
-        delivery: Some(delivery),
-        connect: Some(connect),
-        ..Options::default()
-    })
+    SessionMemory::builder().environment([]).options(
+        Options::new()
+            .host(Ipv4Addr::LOCALHOST.to_string())
+            .port(port)
+            .delivery(delivery)
+            .connect(connect),
+    )
 }
 
 fn message(content: &str) -> NewMessage {

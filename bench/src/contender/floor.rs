@@ -30,10 +30,7 @@ impl Floor {
     ///
     /// What the operating system says.
     pub async fn open(address: SocketAddr, delivery: Delivery) -> Result<Floor> {
-        let options = Options {
-            delivery: Some(delivery),
-            ..Options::default()
-        };
+        let options = Options::new().delivery(delivery);
         Floor::connect(address, Settings::resolve(options, &[])?).await
     }
 

@@ -36,14 +36,14 @@ impl Ours {
 
 /// A memory on this server, the same whatever the environment says.
 pub fn builder(address: SocketAddr, delivery: Delivery, connect: Connect) -> Builder {
-    SessionMemory::builder().environment([]).options(Options {
-        host: Some(address.ip().to_string()),
-        port: Some(address.port()),
-        delivery: Some(delivery),
-        connect: Some(connect),
-        operation_timeout: u32::try_from(TIMEOUT.as_millis()).ok(),
-        ..Options::default()
-    })
+    SessionMemory::builder().environment([]).options(
+        Options::new()
+            .host(address.ip().to_string())
+            .port(address.port())
+            .delivery(delivery)
+            .connect(connect)
+            .operation_timeout(TIMEOUT),
+    )
 }
 
 impl Client for Ours {

@@ -1,4 +1,4 @@
-//! How a client is opened: what the caller gives, over the environment, over the
+//! How a client is opened: options from the caller, then from the environment, then the
 //! defaults.
 
 mod resolve;
@@ -6,95 +6,142 @@ mod resolve;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::fmt;
+use core::time::Duration;
 
 pub use resolve::VARIABLES;
 
 use crate::error::{Error, find};
 
-/// How a client is opened. What is not given is taken from the environment
-/// variable named beside it, and where that is not set or empty, from the default.
-#[derive(Clone, Default)]
-pub struct Options {
-    /// Where the sessions are kept. `MEMORY_PROVIDER` (`redis` or `in-memory`);
-    /// default `redis`.
-    pub provider: Option<Provider>,
-    /// Name or address of the Redis server. `REDIS_HOST`; default `localhost`.
-    pub host: Option<String>,
-    /// TCP port, 1 to 65535. `REDIS_PORT`; default 6379.
-    pub port: Option<u16>,
-    /// ACL user (Redis 6 or later). `REDIS_USERNAME`; default none. Empty means
-    /// none.
-    pub username: Option<String>,
-    /// `REDIS_PASSWORD`; default none. Empty means none.
-    pub password: Option<Password>,
-    /// Number of the logical database. `REDIS_DB`; default 0.
-    pub db: Option<u32>,
-    /// Life of a session in seconds, at least 1. `SESSION_TTL`; default 3600.
-    pub session_ttl: Option<u32>,
-    /// When that life begins. `SESSION_TTL_POLICY` (`sliding`, `fixed` or
-    /// `none`); default `sliding`.
-    pub ttl_policy: Option<TtlPolicy>,
-    /// What is done about an append whose answer is lost. `MESSAGE_DELIVERY`
-    /// (`exactly-once` or `at-most-once`); default `exactly-once`.
-    pub delivery: Option<Delivery>,
-    /// What precedes the session id in the key. `KEY_PREFIX`; default `session:`.
-    pub key_prefix: Option<String>,
-    /// Milliseconds, at least 1, for name lookup, connecting and authenticating.
-    /// `CONNECT_TIMEOUT_MS`; default 5000.
-    pub connect_timeout: Option<u32>,
-    /// When the first connection is made. Default [`Connect::AtOpen`]; no
-    /// environment variable.
-    pub connect: Option<Connect>,
-    /// Milliseconds, at least 1, for a whole operation. `OPERATION_TIMEOUT_MS`;
-    /// default 5000.
-    pub operation_timeout: Option<u32>,
-    /// Milliseconds, at least 1, of silence after which a try that may be repeated is
-    /// given up for one on a new connection; doubled with each. `RESPONSE_TIMEOUT_MS`;
-    /// default 1000.
-    pub response_timeout: Option<u32>,
-    /// Milliseconds, at least 1; a connection that was not used for longer is replaced
-    /// before it is used again. `MAX_IDLE_MS`; default 180000.
-    pub max_idle: Option<u32>,
-    /// How many messages a session keeps, at least 1. `MAX_MESSAGES`; default no
-    /// limit.
-    pub max_messages: Option<u32>,
-    /// Bytes that a message's content and metadata may have together, at least 1.
-    /// `MAX_MESSAGE_BYTES`; default 1048576 (1 MiB).
-    pub max_message_bytes: Option<u32>,
-    /// Bytes that the replies to an operation may have together, at least 1024.
-    /// `MAX_REPLY_BYTES`; default 268435456 (256 MiB).
-    pub max_reply_bytes: Option<u32>,
+/// Declares [`Options`]: for each option its documentation, its name, its type, and what
+/// its setter takes.
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $type:ty, from $given:ty;)*) => {
+        /// How a client is opened. An option that is not given is taken from the environment
+        /// variable that its documentation names. If that is not set, or empty, the default
+        /// holds.
+        ///
+        /// ```
+        /// # use core::time::Duration;
+        /// # use session_memory_core::options::Options;
+        /// let options = Options::new()
+        ///     .host("redis.internal")
+        ///     .session_ttl(Duration::from_secs(24 * 60 * 60));
+        /// assert_eq!(options.host.as_deref(), Some("redis.internal"));
+        /// assert_eq!(options.port, None);
+        /// ```
+        ///
+        /// Debug output shows no password, and no text that may hold one.
+        #[derive(Clone, Default)]
+        #[non_exhaustive]
+        pub struct Options {
+            $($(#[$doc])* pub $name: Option<$type>,)*
+        }
+
+        impl Options {
+            /// Creates options of which none is given.
+            pub fn new() -> Options {
+                Options::default()
+            }
+
+            $(
+                #[doc = concat!("Gives [`", stringify!($name), "`](#structfield.", stringify!($name), ").")]
+                #[must_use]
+                pub fn $name(mut self, $name: $given) -> Options {
+                    self.$name = Some($name.into());
+                    self
+                }
+            )*
+        }
+
+        impl fmt::Debug for Options {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Options")
+                    $(.field(stringify!($name), &self.$name.as_ref().map(Redact::redact)))*
+                    .finish()
+            }
+        }
+    };
 }
 
-// Not derived: what is given for a text may be a URL with a password, by mistake.
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |text: &Option<String>| {
-            text.as_deref()
-                .map(|text| if is_url(text) { URL } else { text }.to_owned())
-        };
-        f.debug_struct("Options")
-            .field("provider", &self.provider)
-            .field("host", &text(&self.host))
-            .field("port", &self.port)
-            .field("username", &text(&self.username))
-            .field("password", &self.password)
-            .field("db", &self.db)
-            .field("session_ttl", &self.session_ttl)
-            .field("ttl_policy", &self.ttl_policy)
-            .field("delivery", &self.delivery)
-            .field("key_prefix", &text(&self.key_prefix))
-            .field("connect_timeout", &self.connect_timeout)
-            .field("connect", &self.connect)
-            .field("operation_timeout", &self.operation_timeout)
-            .field("response_timeout", &self.response_timeout)
-            .field("max_idle", &self.max_idle)
-            .field("max_messages", &self.max_messages)
-            .field("max_message_bytes", &self.max_message_bytes)
-            .field("max_reply_bytes", &self.max_reply_bytes)
-            .finish()
+options! {
+    /// Where the sessions are kept. `MEMORY_PROVIDER` (`redis` or `in-memory`);
+    /// default `redis`.
+    provider: Provider, from Provider;
+    /// Name or address of the Redis server. `REDIS_HOST`; default `localhost`.
+    host: String, from impl Into<String>;
+    /// TCP port, 1 to 65535. `REDIS_PORT`; default 6379.
+    port: u16, from u16;
+    /// ACL user (Redis 6 or later). `REDIS_USERNAME`; default none. Empty means
+    /// none.
+    username: String, from impl Into<String>;
+    /// `REDIS_PASSWORD`; default none. Empty means none.
+    password: Password, from impl Into<Password>;
+    /// Number of the logical database. `REDIS_DB`; default 0.
+    db: u32, from u32;
+    /// How long a session lives: a whole number of seconds, from 1 to [`u32::MAX`].
+    /// `SESSION_TTL` in seconds; default one hour.
+    session_ttl: Duration, from Duration;
+    /// When that life begins. `SESSION_TTL_POLICY` (`sliding`, `fixed` or
+    /// `none`); default `sliding`.
+    ttl_policy: TtlPolicy, from TtlPolicy;
+    /// What is done about an append whose answer is lost. `MESSAGE_DELIVERY`
+    /// (`exactly-once` or `at-most-once`); default `exactly-once`.
+    delivery: Delivery, from Delivery;
+    /// What precedes the session id in the key. `KEY_PREFIX`; default `session:`.
+    key_prefix: String, from impl Into<String>;
+    /// How long name lookup, connecting and authenticating may take together: a whole
+    /// number of milliseconds, from 1 to [`u32::MAX`]. `CONNECT_TIMEOUT_MS`; default five
+    /// seconds.
+    connect_timeout: Duration, from Duration;
+    /// When the first connection is made. Default [`Connect::AtOpen`]; no
+    /// environment variable.
+    connect: Connect, from Connect;
+    /// How long an operation may take, retries included: a whole number of milliseconds,
+    /// from 1 to [`u32::MAX`]. `OPERATION_TIMEOUT_MS`; default five seconds.
+    operation_timeout: Duration, from Duration;
+    /// Silence after which an attempt that may be repeated is abandoned for one on a new
+    /// connection; doubled with each attempt. A whole number of milliseconds, from 1 to
+    /// [`u32::MAX`]. `RESPONSE_TIMEOUT_MS`; default one second.
+    response_timeout: Duration, from Duration;
+    /// A connection that was idle for longer is replaced before it is used again. A whole
+    /// number of milliseconds, from 1 to [`u32::MAX`]. `MAX_IDLE_MS`; default three
+    /// minutes.
+    max_idle: Duration, from Duration;
+    /// How many messages a session keeps, at least 1. `MAX_MESSAGES`; default no
+    /// limit.
+    max_messages: u32, from u32;
+    /// Bytes that a message's content and metadata may have together, at least 1.
+    /// `MAX_MESSAGE_BYTES`; default 1048576 (1 MiB).
+    max_message_bytes: u32, from u32;
+    /// Bytes that the replies to an operation may have together, at least 1024.
+    /// `MAX_REPLY_BYTES`; default 268435456 (256 MiB).
+    max_reply_bytes: u32, from u32;
+}
+
+/// Hides what may be a password by mistake.
+trait Redact {
+    fn redact(&self) -> &dyn fmt::Debug;
+}
+
+impl Redact for String {
+    fn redact(&self) -> &dyn fmt::Debug {
+        if is_url(self) { &URL } else { self }
     }
 }
+
+macro_rules! shown {
+    ($($type:ty),*) => {
+        $(impl Redact for $type {
+            fn redact(&self) -> &dyn fmt::Debug {
+                self
+            }
+        })*
+    };
+}
+
+shown!(
+    Connect, Delivery, Duration, Password, Provider, TtlPolicy, u16, u32
+);
 
 /// A password. Debug output does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -110,6 +157,12 @@ impl Password {
 impl From<String> for Password {
     fn from(password: String) -> Password {
         Password(password)
+    }
+}
+
+impl From<&str> for Password {
+    fn from(password: &str) -> Password {
+        Password(password.to_owned())
     }
 }
 

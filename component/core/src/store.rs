@@ -178,7 +178,7 @@ mod tests {
     fn policy(policy: TtlPolicy) -> Settings {
         settings(Options {
             ttl_policy: Some(policy),
-            session_ttl: Some(10),
+            session_ttl: Some(core::time::Duration::from_secs(10)),
             ..Options::default()
         })
     }

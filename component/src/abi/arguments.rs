@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ptr;
+use core::time::Duration;
 
 use session_memory_core::message::NewMessage;
 use session_memory_core::operation::{Action, Operation};
@@ -89,30 +90,32 @@ impl OptionsRecord {
     ///
     /// The same as for [`AbiList::into_vec`].
     unsafe fn into_options(self) -> Options {
+        let seconds = |count: u32| Duration::from_secs(count.into());
+        let milliseconds = |count: u32| Duration::from_millis(count.into());
+        let mut options = Options::default();
         // SAFETY: the texts are parts of the record, which is an argument that is taken
         // over here, each text once.
         unsafe {
-            Options {
-                provider: self.provider.into(),
-                host: self.host.into_string(),
-                port: self.port.into(),
-                username: self.username.into_string(),
-                password: self.password.into_string().map(Password::from),
-                db: self.db.into(),
-                session_ttl: self.session_ttl.into(),
-                ttl_policy: self.ttl_policy.into(),
-                delivery: self.delivery.into(),
-                key_prefix: self.key_prefix.into_string(),
-                connect_timeout: self.connect_timeout.into(),
-                connect: self.connect.into(),
-                operation_timeout: self.operation_timeout.into(),
-                response_timeout: self.response_timeout.into(),
-                max_idle: self.max_idle.into(),
-                max_messages: self.max_messages.into(),
-                max_message_bytes: self.max_message_bytes.into(),
-                max_reply_bytes: self.max_reply_bytes.into(),
-            }
+            options.provider = self.provider.into();
+            options.host = self.host.into_string();
+            options.port = self.port.into();
+            options.username = self.username.into_string();
+            options.password = self.password.into_string().map(Password::from);
+            options.db = self.db.into();
+            options.session_ttl = Option::from(self.session_ttl).map(seconds);
+            options.ttl_policy = self.ttl_policy.into();
+            options.delivery = self.delivery.into();
+            options.key_prefix = self.key_prefix.into_string();
+            options.connect_timeout = Option::from(self.connect_timeout).map(milliseconds);
+            options.connect = self.connect.into();
+            options.operation_timeout = Option::from(self.operation_timeout).map(milliseconds);
+            options.response_timeout = Option::from(self.response_timeout).map(milliseconds);
+            options.max_idle = Option::from(self.max_idle).map(milliseconds);
+            options.max_messages = self.max_messages.into();
+            options.max_message_bytes = self.max_message_bytes.into();
+            options.max_reply_bytes = self.max_reply_bytes.into();
         }
+        options
     }
 }
 

@@ -66,7 +66,7 @@ pub fn lay_out(result: Result<Outcome<Messages>, Error>) -> (OperationResult, Ow
                 messages: AbiList::of(&messages.records),
                 total: history.total,
                 skipped: history.skipped,
-                ttl_seconds: history.ttl_seconds.into(),
+                ttl_seconds: history.ttl.map(|ttl| ttl.as_secs() as u32).into(),
             };
             (OutcomeVariant::History(record), Owner::Messages(messages))
         }

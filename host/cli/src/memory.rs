@@ -36,18 +36,16 @@ pub fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, CommandError> {
         }
     }
     let password = options.password_file.map(password_of).transpose()?;
-    let options = Options {
-        provider: options.provider.map(Provider::from),
-        host: options.host,
-        username: options.username,
-        password,
-        ttl_policy: options.ttl_policy.map(TtlPolicy::from),
-        delivery: options.delivery.map(Delivery::from),
-        key_prefix: options.key_prefix,
-        ..Options::default()
-    };
+    let mut given = Options::new();
+    given.provider = options.provider.map(Provider::from);
+    given.host = options.host;
+    given.username = options.username;
+    given.password = password;
+    given.ttl_policy = options.ttl_policy.map(TtlPolicy::from);
+    given.delivery = options.delivery.map(Delivery::from);
+    given.key_prefix = options.key_prefix;
     builder
-        .options(options)
+        .options(given)
         .prepare()
         .map_err(|error| match error {
             Error::Memory(MemoryError::InvalidArgument(_)) => CommandError::Setting(error),

@@ -39,8 +39,8 @@ pub fn print_history(out: &mut impl Write, history: &History) -> io::Result<()> 
     if history.skipped > 0 {
         write!(out, ", {} unreadable", history.skipped)?;
     }
-    match history.ttl_seconds {
-        Some(seconds) => writeln!(out, ", expires in {seconds} s"),
+    match history.ttl {
+        Some(ttl) => writeln!(out, ", expires in {} s", ttl.as_secs()),
         None if history.total > 0 => writeln!(out, ", never expires"),
         None => writeln!(out),
     }
@@ -107,7 +107,7 @@ struct JsonHistory<'a> {
     messages: Vec<JsonMessage<'a>>,
     total: u32,
     skipped: u32,
-    ttl_seconds: Option<u32>,
+    ttl_seconds: Option<u64>,
 }
 
 impl<'a> From<&'a History> for JsonHistory<'a> {
@@ -116,7 +116,7 @@ impl<'a> From<&'a History> for JsonHistory<'a> {
             messages: history.messages.iter().map(JsonMessage::from).collect(),
             total: history.total,
             skipped: history.skipped,
-            ttl_seconds: history.ttl_seconds,
+            ttl_seconds: history.ttl.map(|ttl| ttl.as_secs()),
         }
     }
 }

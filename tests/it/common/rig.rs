@@ -20,11 +20,9 @@ pub struct Rig {
 
 impl Rig {
     pub async fn new(server: &Server, delivery: Delivery, operation_timeout: Duration) -> Rig {
-        let options = Options {
-            delivery: Some(delivery),
-            operation_timeout: Some(operation_timeout.as_millis() as u32),
-            ..Options::default()
-        };
+        let options = Options::new()
+            .delivery(delivery)
+            .operation_timeout(operation_timeout);
         Rig::with(server, options).await
     }
 

@@ -80,7 +80,7 @@ impl Scenario {
                 let contents = self.after().iter();
                 let messages = contents.map(|content| NewMessage::assistant(*content));
                 let messages: Vec<_> = messages.collect();
-                memory.add_all(session, &messages).await? == 3
+                memory.add_all(session, messages).await? == 3
             }
             Scenario::Turn => {
                 let turn = [
@@ -100,7 +100,7 @@ impl Scenario {
             }
             Scenario::History => {
                 let history = memory.history(session, None).await?;
-                let ttl = history.ttl_seconds.is_some_and(|ttl| ttl <= 3600);
+                let ttl = history.ttl.is_some_and(|ttl| ttl.as_secs() <= 3600);
                 history
                     .messages
                     .iter()

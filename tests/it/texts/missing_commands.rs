@@ -21,11 +21,9 @@ impl Without {
         memory_with(&self.server, self.options(options)).await
     }
 
-    fn options(&self, options: Options) -> Options {
-        Options {
-            username: self.username.clone(),
-            ..options
-        }
+    fn options(&self, mut options: Options) -> Options {
+        options.username = self.username.clone();
+        options
     }
 
     fn error(&self, during: &str) -> (&'static str, String) {
@@ -119,10 +117,7 @@ async fn without_ltrim_nothing_is_cleared_or_trimmed() {
         let cleared = refusal(memory.clear("s").await);
         assert_eq!(cleared, without.error("clear \"s\""));
 
-        let trimming = Options {
-            max_messages: Some(10),
-            ..at_most_once()
-        };
+        let trimming = at_most_once().max_messages(10);
         let memory = without.memory(trimming).await;
         assert_eq!(add(&memory).await, without.error("add to \"s\""));
         assert_eq!(memory.count("s").await.unwrap(), 1);
@@ -133,21 +128,11 @@ async fn without_ltrim_nothing_is_cleared_or_trimmed() {
 async fn a_script_that_asks_for_a_command_that_is_not_there_says_so() {
     let needs = |command, options: Options, allowed: Options| (command, options, allowed);
     for (command, options, allowed) in [
-        needs(
-            "LTRIM",
-            Options {
-                max_messages: Some(10),
-                ..Options::default()
-            },
-            Options::default(),
-        ),
+        needs("LTRIM", Options::new().max_messages(10), Options::default()),
         needs(
             "EXPIRE",
             Options::default(),
-            Options {
-                ttl_policy: Some(TtlPolicy::None),
-                ..Options::default()
-            },
+            Options::new().ttl_policy(TtlPolicy::None),
         ),
     ] {
         let server = server_with(&["--rename-command", command, ""]);

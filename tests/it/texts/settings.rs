@@ -9,10 +9,7 @@ use crate::common::{builder, integer, redis, refusal, server};
 
 #[tokio::test]
 async fn a_host_that_allows_no_tcp_is_told_of_by_the_operation() {
-    let options = Options {
-        connect: Some(Connect::AtFirstOperation),
-        ..Options::default()
-    };
+    let options = Options::new().connect(Connect::AtFirstOperation);
     let builder = builder(6379, options).network(NetworkPolicy::deny_all());
     let memory = builder.open().await.unwrap();
     let text = "get \"s\": connect to \"127.0.0.1:6379\": 127.0.0.1:6379: the host does not allow \

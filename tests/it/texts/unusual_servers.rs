@@ -46,10 +46,7 @@ async fn a_cluster_says_where_the_session_is() {
         _ => [&nodes[1], &nodes[0]],
     };
     for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
-        let options = || Options {
-            delivery: Some(delivery),
-            ..Options::default()
-        };
+        let options = || Options::new().delivery(delivery);
         let memory = memory_with(here, options()).await;
         memory.add("s", Role::User, "x", None).await.unwrap();
         let memory = memory_with(there, options()).await;
@@ -190,10 +187,7 @@ async fn a_fixed_life_at_most_once_needs_redis_7() {
           -ERR wrong number of arguments for 'expire' command\r\n\
           -EXECABORT Transaction discarded because of previous errors.\r\n",
     ]);
-    let options = Options {
-        ttl_policy: Some(TtlPolicy::Fixed),
-        ..at_most_once()
-    };
+    let options = at_most_once().ttl_policy(TtlPolicy::Fixed);
     let memory = builder(port, options).open().await.unwrap();
     let text = "add to \"s\": ERR: ttl-policy fixed with delivery at-most-once needs Redis 7 \
                 (EXPIRE NX)";

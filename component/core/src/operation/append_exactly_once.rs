@@ -149,6 +149,7 @@ mod tests {
     use crate::operation::{Action, Reading, Stamp, Start};
     use crate::options::Options;
     use crate::recent::RecentAppends;
+    use core::time::Duration;
     use sha1_smol::Sha1;
 
     #[test]
@@ -183,7 +184,7 @@ mod tests {
             (
                 Options {
                     ttl_policy: Some(TtlPolicy::Fixed),
-                    session_ttl: Some(60),
+                    session_ttl: Some(Duration::from_secs(60)),
                     max_messages: Some(5),
                     ..Options::default()
                 },

@@ -2,6 +2,7 @@
 //! moment: by a script (`LRANGE`, `LLEN`, `TTL`), or by a transaction.
 
 use alloc::borrow::ToOwned;
+use core::time::Duration;
 
 use super::outcome::{History, Outcome};
 use super::paging::{Paging, Read, Reading};
@@ -100,7 +101,7 @@ impl ReadHistory {
             messages: read.messages,
             total: self.facts.total,
             skipped: read.skipped,
-            ttl_seconds: self.facts.ttl_seconds,
+            ttl: self.facts.ttl_seconds.map(seconds),
         }
     }
 }
@@ -143,9 +144,13 @@ impl Procedure for ReadHistory {
             messages,
             total: session.length(),
             skipped,
-            ttl_seconds: session.ttl_seconds(),
+            ttl: session.ttl_seconds().map(seconds),
         }))
     }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
 }
 
 /// Reads a range of the list, its length and its time to live. `KEYS`: the session.
@@ -197,7 +202,10 @@ mod tests {
                 panic!("{progress:?}");
             };
             assert_eq!((history.messages.len(), history.total), (found, total));
-            assert_eq!((history.skipped, history.ttl_seconds), (0, Some(9)));
+            assert_eq!(
+                (history.skipped, history.ttl),
+                (0, Some(Duration::from_secs(9)))
+            );
         }
     }
 
@@ -218,12 +226,12 @@ mod tests {
             ),
             (&[], None, (0, -2), (vec![], 0, None)),
         ] {
-            let (messages, skipped, ttl_seconds) = expected;
+            let (messages, skipped, seconds) = expected;
             let expected = Progress::Done(Outcome::History(History {
                 messages: messages.into(),
                 total,
                 skipped,
-                ttl_seconds,
+                ttl: seconds.map(Duration::from_secs),
             }));
             for (delivery, count, begin) in [
                 (Delivery::ExactlyOnce, 1, ""),

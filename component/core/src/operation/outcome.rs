@@ -1,6 +1,7 @@
 //! The results of operations.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::message::Message;
 
@@ -32,8 +33,9 @@ pub struct History<M = Vec<Message>> {
     /// Number of unreadable entries that are newer than the oldest of `messages`; in
     /// the whole session, if it has fewer messages than the limit.
     pub skipped: u32,
-    /// Seconds until the session expires; none if it never does or does not exist.
-    pub ttl_seconds: Option<u32>,
+    /// Time until the session expires, in whole seconds. None if it never expires or does
+    /// not exist.
+    pub ttl: Option<Duration>,
 }
 
 impl<M> History<M> {
@@ -44,7 +46,7 @@ impl<M> History<M> {
             messages,
             total,
             skipped: 0,
-            ttl_seconds: None,
+            ttl: None,
         }
     }
 }

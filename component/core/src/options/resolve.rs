@@ -8,6 +8,7 @@ use core::fmt;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
+use core::time::Duration;
 
 use super::{Connect, Delivery, Options, Password, Provider, Settings, TtlPolicy, URL, is_url};
 use crate::error::{Error, Quoted};
@@ -40,7 +41,7 @@ impl Settings {
                 .number(&DB, given.db, 0..=i32::MAX as u32)?
                 .unwrap_or(0),
             session_ttl: from
-                .positive(&SESSION_TTL, given.session_ttl)?
+                .duration(&SESSION_TTL, Unit::Seconds, given.session_ttl)?
                 .unwrap_or(3600),
             ttl_policy: from.choice(&TTL_POLICY, given.ttl_policy, &TTL_POLICIES)?,
             delivery: from.choice(&DELIVERY, given.delivery, &DELIVERIES)?,
@@ -48,16 +49,26 @@ impl Settings {
                 .text(&KEY_PREFIX, given.key_prefix)
                 .unwrap_or_else(|| "session:".to_owned()),
             connect_timeout: from
-                .positive(&CONNECT_TIMEOUT, given.connect_timeout)?
+                .duration(&CONNECT_TIMEOUT, Unit::Milliseconds, given.connect_timeout)?
                 .unwrap_or(5000),
             connect: given.connect.unwrap_or(Connect::AtOpen),
             operation_timeout: from
-                .positive(&OPERATION_TIMEOUT, given.operation_timeout)?
+                .duration(
+                    &OPERATION_TIMEOUT,
+                    Unit::Milliseconds,
+                    given.operation_timeout,
+                )?
                 .unwrap_or(5000),
             response_timeout: from
-                .positive(&RESPONSE_TIMEOUT, given.response_timeout)?
+                .duration(
+                    &RESPONSE_TIMEOUT,
+                    Unit::Milliseconds,
+                    given.response_timeout,
+                )?
                 .unwrap_or(1000),
-            max_idle: from.positive(&MAX_IDLE, given.max_idle)?.unwrap_or(180_000),
+            max_idle: from
+                .duration(&MAX_IDLE, Unit::Milliseconds, given.max_idle)?
+                .unwrap_or(180_000),
             max_messages: from.positive(&MAX_MESSAGES, given.max_messages)?,
             max_message_bytes: from
                 .positive(&MAX_MESSAGE_BYTES, given.max_message_bytes)?
@@ -154,6 +165,39 @@ const DELIVERIES: Choices<Delivery, 2> = [
     ("at-most-once", Delivery::AtMostOnce),
 ];
 
+/// What a duration is counted in.
+#[derive(Clone, Copy)]
+enum Unit {
+    Seconds,
+    Milliseconds,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Seconds => "seconds",
+            Unit::Milliseconds => "milliseconds",
+        }
+    }
+
+    /// Returns how many units a duration is, if it is a whole number of them.
+    fn count(self, duration: Duration) -> Option<u64> {
+        let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+        match self {
+            Unit::Seconds => (nanoseconds == 0).then_some(seconds),
+            Unit::Milliseconds => nanoseconds.is_multiple_of(1_000_000).then(|| {
+                let milliseconds = seconds.saturating_mul(1000);
+                milliseconds.saturating_add(u64::from(nanoseconds / 1_000_000))
+            }),
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos().into())
+}
+
 struct Environment<'a>(&'a [(String, String)]);
 
 impl Environment<'_> {
@@ -218,6 +262,27 @@ impl Environment<'_> {
             None => {
                 Err(name.refuse_text(value, choices.map(|(spelling, _)| spelling).join(" or ")))
             }
+        }
+    }
+
+    /// Returns a duration in the unit that the component counts it in.
+    fn duration(
+        &self,
+        name: &Name,
+        unit: Unit,
+        given: Option<Duration>,
+    ) -> Result<Option<u32>, Error> {
+        let Some(given) = given else {
+            return self.positive(name, None);
+        };
+        let allowed = format_args!("a whole number of {} from 1 to {}", unit.name(), u32::MAX);
+        match unit.count(given) {
+            // `Debug` of a duration takes 2 KB of the component.
+            None => Err(name.refuse(format_args!("{} ns", nanoseconds(given)), allowed)),
+            Some(count) => match u32::try_from(count) {
+                Ok(count @ 1..) => Ok(Some(count)),
+                _ => Err(name.refuse(count, allowed)),
+            },
         }
     }
 
@@ -495,6 +560,94 @@ mod tests {
         ] {
             let error = resolve(&[(variable, value)]).err().unwrap();
             assert_eq!(error, Error::InvalidArgument(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_duration_is_a_whole_number_of_its_unit() {
+        type Give = fn(&mut Options, Duration);
+        let ttl: Give = |options, duration| options.session_ttl = Some(duration);
+        let connect: Give = |options, duration| options.connect_timeout = Some(duration);
+        let operation: Give = |options, duration| options.operation_timeout = Some(duration);
+        let response: Give = |options, duration| options.response_timeout = Some(duration);
+        let idle: Give = |options, duration| options.max_idle = Some(duration);
+        let resolve = |give: Give, duration: Duration| {
+            let mut options = Options::default();
+            give(&mut options, duration);
+            resolve_with(options, &[("SESSION_TTL", "7"), ("MAX_IDLE_MS", "7")])
+        };
+        let longest = Duration::from_secs(u32::MAX.into());
+        assert_eq!(resolve(ttl, longest).unwrap().session_ttl, u32::MAX);
+        let longest = Duration::from_millis(u32::MAX.into());
+        assert_eq!(resolve(connect, longest).unwrap().connect_timeout, u32::MAX);
+        let milliseconds = Duration::from_millis(1500);
+        assert_eq!(
+            resolve(operation, milliseconds).unwrap().operation_timeout,
+            1500
+        );
+        assert_eq!(
+            resolve(response, milliseconds).unwrap().response_timeout,
+            1500
+        );
+        assert_eq!(resolve(idle, milliseconds).unwrap().max_idle, 1500);
+        let of_seconds = "a whole number of seconds from 1 to 4294967295";
+        let of_milliseconds = "a whole number of milliseconds from 1 to 4294967295";
+        for (give, duration, option, value, allowed) in [
+            (
+                ttl,
+                Duration::ZERO,
+                "session-ttl (SESSION_TTL)",
+                "0",
+                of_seconds,
+            ),
+            (
+                ttl,
+                milliseconds,
+                "session-ttl (SESSION_TTL)",
+                "1500000000 ns",
+                of_seconds,
+            ),
+            (
+                ttl,
+                Duration::from_secs(1 << 32),
+                "session-ttl (SESSION_TTL)",
+                "4294967296",
+                of_seconds,
+            ),
+            (
+                connect,
+                Duration::from_micros(1500),
+                "connect-timeout (CONNECT_TIMEOUT_MS)",
+                "1500000 ns",
+                of_milliseconds,
+            ),
+            (
+                operation,
+                Duration::ZERO,
+                "operation-timeout (OPERATION_TIMEOUT_MS)",
+                "0",
+                of_milliseconds,
+            ),
+            (
+                response,
+                Duration::from_millis(1 << 32),
+                "response-timeout (RESPONSE_TIMEOUT_MS)",
+                "4294967296",
+                of_milliseconds,
+            ),
+            (
+                idle,
+                Duration::from_secs(u64::MAX),
+                "max-idle (MAX_IDLE_MS)",
+                "18446744073709551615",
+                of_milliseconds,
+            ),
+        ] {
+            let expected = format!("open: option {option} is {value}, allowed is {allowed}");
+            assert_eq!(
+                resolve(give, duration).err(),
+                Some(Error::InvalidArgument(expected))
+            );
         }
     }
 

@@ -85,13 +85,11 @@ pub fn error_reply(reply: &str, secret: &str) {
     let text = |text: String| text.chars().take(60_000).collect::<String>();
     let line = text(line);
     for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
-        let given = Options {
-            delivery: Some(delivery),
-            username: Some("u".to_owned()),
-            password: Some(secret.to_owned().into()),
-            key_prefix: Some(secret.to_owned()),
-            ..Options::default()
-        };
+        let given = Options::new()
+            .delivery(delivery)
+            .username("u")
+            .password(secret.to_owned())
+            .key_prefix(secret);
         let settings = Settings::resolve(given, &[]).unwrap();
         let shown = |shown: &str| {
             assert!(!shown.contains(secret), "{shown} shows {secret}");
