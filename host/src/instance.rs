@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_memory_core::error::Error as MemoryError;
-use session_memory_core::operation::{Action, Operation, Outcome};
+use session_memory_core::operation::{Operation, Outcome};
 use session_memory_core::options::{Connect, Delivery, Options, Provider};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
@@ -110,7 +110,7 @@ impl Instance {
     ) -> Result<Results, CallError> {
         self.store.data_mut().begin_call();
         let count = operations.len();
-        match timeout_at(until, self.call(operations)).await {
+        match timeout_at(until, self.pipeline(operations)).await {
             Ok(Ok(results)) if results.len() == count => Ok(results),
             Ok(Ok(results)) => {
                 let how = format!("{} results for {count} operations", results.len());
@@ -125,69 +125,6 @@ impl Instance {
             Ok(Err(trap)) => Err(CallError::Trapped(Arc::new(trap))),
             Err(Elapsed { .. }) => Err(CallError::CutShort(MemoryError::Timeout(stopped(limit)))),
         }
-    }
-
-    async fn call(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {
-        // A single operation has a function of its own, which takes less.
-        match <[Operation; 1]>::try_from(operations) {
-            Ok([operation]) => self.operate(operation).await,
-            Err(operations) => self.pipeline(operations).await,
-        }
-    }
-
-    async fn operate(&mut self, operation: Operation) -> wasmtime::Result<Results> {
-        let guest = self.exports.edge_session_memory_memory().client();
-        let (store, client) = (&mut self.store, self.client);
-        let id = &operation.session_id;
-        let result = match operation.action {
-            Action::Add(message) => {
-                let metadata = message.metadata.as_deref();
-                guest
-                    .call_add(
-                        store,
-                        client,
-                        id,
-                        message.role.into(),
-                        &message.content,
-                        metadata,
-                    )
-                    .await?
-                    .map(types::Outcome::Length)
-            }
-            Action::AddAll(messages) => {
-                let messages: Vec<_> = messages.into_iter().map(types::NewMessage::from).collect();
-                guest
-                    .call_add_all(store, client, id, &messages)
-                    .await?
-                    .map(types::Outcome::Length)
-            }
-            Action::Get(limit) => guest
-                .call_get(store, client, id, limit)
-                .await?
-                .map(types::Outcome::Messages),
-            Action::History(limit) => guest
-                .call_history(store, client, id, limit)
-                .await?
-                .map(types::Outcome::History),
-            Action::Clear => guest
-                .call_clear(store, client, id)
-                .await?
-                .map(|()| types::Outcome::Cleared),
-            Action::Exists => guest
-                .call_exists(store, client, id)
-                .await?
-                .map(types::Outcome::Exists),
-            Action::Count => guest
-                .call_count(store, client, id)
-                .await?
-                .map(types::Outcome::Length),
-            // It has no function of its own.
-            action => {
-                let operation = Operation::new(operation.session_id, action);
-                return self.pipeline(vec![operation]).await;
-            }
-        };
-        Ok(vec![result.map(Outcome::from).map_err(MemoryError::from)])
     }
 
     async fn pipeline(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {

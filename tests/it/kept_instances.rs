@@ -34,7 +34,7 @@ mod bindings {
 }
 
 use bindings::Provider;
-use bindings::exports::edge::session_memory::types::{Error, Options, Role};
+use bindings::exports::edge::session_memory::types::{Error, NewMessage, Options, Role};
 
 struct HostState {
     wasi: WasiCtx,
@@ -126,6 +126,75 @@ fn options(port: u16) -> Options {
         max_messages: None,
         max_message_bytes: Some(16 << 20),
         max_reply_bytes: None,
+    }
+}
+
+/// The host library calls `pipeline` alone.
+#[tokio::test]
+async fn each_function_of_a_client_does_what_it_says() {
+    let server = server();
+    let mut instance = Instance::new(|_| ()).await;
+    let client = instance.open(&options(server.port())).await.unwrap();
+    let Instance { store, exports } = &mut instance;
+    let guest = exports.edge_session_memory_memory().client();
+    let messages = ["one", "two"].map(|content| NewMessage {
+        role: Role::Assistant,
+        content: content.to_owned(),
+        metadata: Some(r#"{"n":1}"#.to_owned()),
+    });
+    let added = guest
+        .call_add_all(&mut *store, client, "s", &messages)
+        .await;
+    assert_eq!(added.unwrap().unwrap(), 2);
+    let added = guest.call_add(&mut *store, client, "s", Role::User, "three", None);
+    assert_eq!(added.await.unwrap().unwrap(), 3);
+    let got = guest.call_get(&mut *store, client, "s", Some(2)).await;
+    let got = got.unwrap().unwrap();
+    assert_eq!((&*got[0].content, &*got[1].content), ("two", "three"));
+    assert_eq!((got[0].role, got[1].role), (Role::Assistant, Role::User));
+    assert_eq!(got[0].metadata, messages[1].metadata);
+    let history = guest.call_history(&mut *store, client, "s", None).await;
+    let history = history.unwrap().unwrap();
+    assert_eq!(
+        (history.messages.len(), history.total, history.skipped),
+        (3, 3, 0)
+    );
+    assert!(history.ttl_seconds.is_some_and(|ttl| ttl > 3500));
+    let exists = guest.call_exists(&mut *store, client, "s").await;
+    assert!(exists.unwrap().unwrap());
+    let count = guest.call_count(&mut *store, client, "s").await;
+    assert_eq!(count.unwrap().unwrap(), 3);
+    guest
+        .call_clear(&mut *store, client, "s")
+        .await
+        .unwrap()
+        .unwrap();
+    let exists = guest.call_exists(&mut *store, client, "s").await;
+    assert!(!exists.unwrap().unwrap());
+
+    let add = guest
+        .call_add(&mut *store, client, "", Role::User, "x", None)
+        .await;
+    let add_all = guest.call_add_all(&mut *store, client, "", &messages).await;
+    let get = guest.call_get(&mut *store, client, "", None).await;
+    let history = guest.call_history(&mut *store, client, "", None).await;
+    let clear = guest.call_clear(&mut *store, client, "").await;
+    let exists = guest.call_exists(&mut *store, client, "").await;
+    let count = guest.call_count(&mut *store, client, "").await;
+    for (function, error) in [
+        ("add to", add.unwrap().err()),
+        ("add-all to", add_all.unwrap().err()),
+        ("get", get.unwrap().err()),
+        ("history of", history.unwrap().err()),
+        ("clear", clear.unwrap().err()),
+        ("exists", exists.unwrap().err()),
+        ("count", count.unwrap().err()),
+    ] {
+        let Some(Error::InvalidArgument(text)) = error else {
+            panic!("{function}: {error:?}");
+        };
+        let begin = format!("{function} \"\": the session id is empty");
+        assert!(text.starts_with(&begin), "{text}");
     }
 }
 
