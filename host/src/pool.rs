@@ -10,9 +10,10 @@
 //! pipeline. It gives each caller its result, and repeats that until the queue is empty.
 //!
 //! A session prefers one of the instances, since the instance that appended the last
-//! message can spare the server a search. That only saves work: if the preferred
-//! instance is leased, the call takes any idle one. In the queue, calls that prefer
-//! another instance pass it over at most once.
+//! message can spare the server a search. With 64 callers that saves 8 % of the time of
+//! an append (`docs/decisions/sessions-prefer-an-instance.md`). If the preferred instance
+//! is leased, the call takes any idle one. In the queue, calls that prefer another
+//! instance pass it over at most once.
 //!
 //! As long as a call waits, every instance is leased, and the end of each lease checks
 //! the queue. A caller that gives up while it waits leaves the queue, and nothing is sent
