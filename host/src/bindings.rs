@@ -1,4 +1,4 @@
-//! The component's exports as the host calls them, and their types as ours.
+//! The exports of the component as generated functions, and conversions of their types.
 
 #![allow(missing_docs, reason = "wit/ documents the contract")]
 
@@ -16,7 +16,7 @@ wasmtime::component::bindgen!({
     inline: "
         package edge:session-memory-host;
 
-        // What the component exports; what it imports is the linker's matter.
+        // What the component exports. The linker provides what it imports.
         world provider {
             export edge:session-memory/types@0.1.0;
             export edge:session-memory/memory@0.1.0;

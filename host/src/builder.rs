@@ -1,4 +1,4 @@
-//! What a memory is to be, and what one is made of.
+//! Builds a memory: its options, its limits, and the component that it runs.
 
 use std::borrow::Cow;
 use std::env::VarError;
@@ -19,7 +19,7 @@ use crate::network::{NetworkPolicy, PinnedNames};
 use crate::pool::{Pool, PoolLimits};
 use crate::store::Grants;
 
-/// What a [`SessionMemory`] is to be.
+/// Builds a [`SessionMemory`].
 #[must_use]
 pub struct Builder {
     component: ComponentSource,
@@ -51,7 +51,7 @@ impl fmt::Debug for ComponentSource {
 }
 
 impl fmt::Debug for Builder {
-    // Without the environment, which may hold a password.
+    // The environment is left out, since it may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("component", &self.component)
@@ -87,45 +87,43 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The options; default: none given.
+    /// Sets the options. Default: none given.
     pub fn options(mut self, options: Options) -> Builder {
         self.options = options;
         self
     }
 
-    /// Environment variables in place of those of this process. Of either, the
-    /// component sees those that the documentation of [`Options`] names.
+    /// Replaces the environment variables of this process. In either case the component
+    /// sees only those that the documentation of [`Options`] names.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Builder {
         self.environment = Some(variables.into_iter().collect());
         self
     }
 
-    /// Sets one environment variable for the component, over the one of this process
-    /// or of [`Builder::environment`]; default: none. The last call for a name counts.
+    /// Sets one environment variable for the component. It replaces the variable of this
+    /// process or of [`Builder::environment`]. The last call for a name counts.
     ///
-    /// For settings that come as text: they are parsed, and refused, as the
-    /// environment is. An option of [`Builder::options`] goes before its variable.
+    /// Use it for settings that come as text: the component parses and validates them like
+    /// the environment. An option of [`Builder::options`] goes before its variable.
     pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Builder {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// The servers that may be reached; default: the one that options and
+    /// Sets the servers that the component may reach. Default: the server that options and
     /// environment name.
     pub fn network(mut self, policy: NetworkPolicy) -> Builder {
         self.network = Some(policy);
         self
     }
 
-    /// Gives a name these addresses, to be tried in this order, like curl's
-    /// `--resolve`: the name is not looked up in the DNS. Default: every name is
-    /// looked up. The last call for a name counts, and an empty list has the name
-    /// looked up again.
+    /// Sets the addresses of a name, to be tried in this order, like curl's `--resolve`.
+    /// The name is not looked up in the DNS then. Default: every name is looked up. The
+    /// last call for a name counts. With an empty list the name is looked up again.
     ///
-    /// `name` is spelled as in [`Options::host`] or [`Builder::network`]. Those still
-    /// decide what may be reached: a name that is not one of theirs stays denied, and
-    /// so do other ports. An IP address is never looked up, so setting others for it
-    /// has no effect.
+    /// Spell `name` as in [`Options::host`](field@Options::host) or [`Builder::network`].
+    /// These still decide what may be reached: other names and other ports stay denied. An
+    /// IP address is never looked up, so addresses for it have no effect.
     ///
     /// [`SessionMemory::resolve`] and [`SessionMemoryPre::resolve`] change it later.
     ///
@@ -156,65 +154,63 @@ impl Builder {
         self
     }
 
-    /// The most memory an instance of the component may use, in bytes; default
-    /// 1 GiB. A reply takes up to about three times its size.
+    /// Limits the memory of an instance of the component, in bytes. Default: 1 GiB. A
+    /// reply takes up to about three times its size.
     pub fn max_memory(mut self, bytes: usize) -> Builder {
         self.max_memory = bytes;
         self
     }
 
-    /// How many instances of the component there may be, at least 1, each with a
-    /// connection; default 2. A further one is made when a call finds all of them at
-    /// work, and kept; from then on the calls of a session prefer one of those that there
-    /// are. With [`Provider::InMemory`] there is one.
+    /// Limits the instances of the component. Each has a connection. At least 1; default 2.
+    ///
+    /// A call that finds all instances busy creates another one, which is kept. The calls
+    /// of a session prefer one of the instances. With [`Provider::InMemory`] there is one.
     pub fn max_instances(mut self, count: usize) -> Builder {
         self.limits.instances = count;
         self
     }
 
-    /// How many calls may wait because all instances are at work; default 1024. One
-    /// more ends at once with [`MemoryError::Unavailable`], and nothing is sent for
-    /// it.
+    /// Limits the calls that wait while all instances are busy. Default: 1024. One more
+    /// fails at once with [`MemoryError::Unavailable`], and nothing is sent for it.
     pub fn max_waiting(mut self, calls: usize) -> Builder {
         self.limits.waiting = calls;
         self
     }
 
-    /// Makes room beforehand for so many instances, of all memories that are opened
-    /// from this builder; default: room is made for each instance when it is made.
+    /// Allocates memory in advance for this many instances, of all memories that are opened
+    /// from this builder. Default: each instance allocates its own.
     ///
-    /// For functions at the edge that each open a memory of their own: a new
-    /// instance takes about two thirds of the time. The price is 10 µs and more than
-    /// 4 GiB of address space for each when the builder is prepared, and that there
-    /// cannot be one instance more: that ends with [`Error::Component`].
+    /// For functions that live for one call and each open a memory of their own: a new
+    /// instance takes about two thirds of the time. Each instance costs 10 µs and more than
+    /// 4 GiB of address space when the builder is prepared. There cannot be more instances:
+    /// another one fails with [`Error::Component`].
     pub fn preallocate(mut self, instances: u32) -> Builder {
         self.preallocated = Some(instances);
         self
     }
 
-    /// Whether compiled code is kept in `session-memory` below `XDG_CACHE_HOME`
-    /// or `~/.cache`; default true. Where that folder cannot be written, nothing
-    /// is kept.
+    /// Sets whether compiled code is kept in `session-memory` below `XDG_CACHE_HOME` or
+    /// `~/.cache`. Default: true. If that folder cannot be written, nothing is kept.
     pub fn compilation_cache(mut self, keep: bool) -> Builder {
         self.cache = keep;
         self
     }
 
-    /// A component in a file, in place of the embedded one.
+    /// Runs the component in this file, in place of the embedded one.
     pub fn component_file(mut self, path: impl Into<PathBuf>) -> Builder {
         self.component = ComponentSource::File(path.into());
         self
     }
 
-    /// A component in memory, in place of the embedded one.
+    /// Runs this component, in place of the embedded one.
     pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Builder {
         self.component = ComponentSource::Bytes(bytes.into());
         self
     }
 
-    /// Opens the memory: loads the component, connects, authenticates, selects the
-    /// database and pings. It is [`Builder::prepare`] and
-    /// [`SessionMemoryPre::open`], and like that one it is not repeated.
+    /// Opens the memory: loads the component, connects, authenticates, selects the database
+    /// and pings. This is [`Builder::prepare`], then [`SessionMemoryPre::open`], which is
+    /// not retried.
     ///
     /// # Errors
     ///
@@ -227,14 +223,14 @@ impl Builder {
         self.prepare()?.open().await
     }
 
-    /// Does once what every memory of this kind needs: reads the environment,
-    /// compiles the component, or finds it compiled, and links it.
+    /// Prepares what all memories of this builder share: reads the environment, compiles
+    /// the component, or loads it from the cache, and links it.
     ///
     /// # Errors
     ///
-    /// [`Error::Component`] if the component cannot be used;
-    /// [`MemoryError::InvalidArgument`] for an option or environment variable that
-    /// is not allowed.
+    /// - [`Error::Component`] if the component cannot be used.
+    /// - [`MemoryError::InvalidArgument`] for an option or environment variable that is not
+    ///   allowed.
     pub fn prepare(self) -> Result<SessionMemoryPre, Error> {
         let mut environment = match self.environment {
             Some(variables) => variables,
@@ -245,8 +241,8 @@ impl Builder {
             environment.push((name, value));
         }
         environment.retain(|(name, _)| VARIABLES.contains(&name.as_str()));
-        // The component does the same, to the same result; here it is to know
-        // what to allow.
+        // The component resolves the same settings. The host needs them for the network
+        // policy and the limits.
         let settings = Settings::resolve(self.options.clone(), &environment)?;
         let network = self.network.unwrap_or_else(|| match settings.provider {
             Provider::Redis => NetworkPolicy::deny_all().allow(&settings.host, settings.port),
@@ -272,7 +268,7 @@ impl Builder {
                 network: Arc::new(network),
                 pinned: self.pinned,
                 max_memory: self.max_memory,
-                // Its bytes, and the records around them.
+                // The bytes of the replies, and the records around them.
                 max_result: (settings.max_reply_bytes as usize)
                     .saturating_mul(2)
                     .max(64 << 20),
@@ -291,9 +287,10 @@ impl Builder {
     }
 }
 
-/// A memory that is ready to be opened, as often as it is needed, by whoever is to
-/// have connections of their own: a function at the edge that lives for one call,
-/// say. With [`Options::connect`] other than at opening, that waits for no network.
+/// A prepared memory. Open it as often as needed, for callers with connections of their
+/// own: functions that live for one call, for example. Opening does not wait for the
+/// network if [`Options::connect`](field@Options::connect) leaves that to the first
+/// operation.
 ///
 /// ```
 /// use session_memory_host::{Options, Provider, Role, SessionMemory};
@@ -316,20 +313,20 @@ pub struct SessionMemoryPre {
 }
 
 impl SessionMemoryPre {
-    /// Opens a memory with instances and connections of its own: connects,
-    /// authenticates, selects the database and pings, unless
-    /// [`Options::connect`] leaves that to the first operation.
+    /// Opens a memory with instances and connections of its own: connects, authenticates,
+    /// selects the database and pings, unless
+    /// [`Options::connect`](field@Options::connect) leaves that to the first operation.
     ///
-    /// It is not repeated, so that what is wrong is seen at once. Whoever would rather
-    /// wait calls it again while the error [is retryable](Error::is_retryable), or lets
-    /// the first operation connect, which is repeated until its deadline.
+    /// This is not retried, so that a wrong setting is reported at once. To wait for a
+    /// server, call it again while the error [is retryable](Error::is_retryable). Or let
+    /// the first operation connect, which is retried until its deadline.
     ///
     /// # Errors
     ///
-    /// [`Error::Component`] if the component traps;
-    /// [`MemoryError::Unavailable`], [`MemoryError::Timeout`],
-    /// [`MemoryError::AccessDenied`] or another variant for what is wrong with the
-    /// server or the way to it.
+    /// - [`Error::Component`] if the component traps.
+    /// - [`MemoryError::Unavailable`], [`MemoryError::Timeout`],
+    ///   [`MemoryError::AccessDenied`] or another variant for a failure of the server or of
+    ///   the network.
     ///
     /// # Panics
     ///
@@ -346,14 +343,15 @@ impl SessionMemoryPre {
         })
     }
 
-    /// How long an operation may take: [`Options::operation_timeout`], with the
-    /// environment and the default behind it.
+    /// Returns how long an operation may take:
+    /// [`Options::operation_timeout`](field@Options::operation_timeout), else the
+    /// environment variable, else the default.
     pub fn operation_timeout(&self) -> Duration {
         self.template.operation_limit.saturating_sub(GRACE)
     }
 
-    /// Sets the addresses of a name, as [`SessionMemory::resolve`] does: for all
-    /// memories opened from this one, before or after.
+    /// Sets the addresses of a name, as [`SessionMemory::resolve`] does, for all memories
+    /// that were or will be opened from this one.
     pub fn resolve(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
         self.template.grants.pinned.set(name.into(), addresses);
     }
@@ -368,7 +366,7 @@ impl fmt::Debug for SessionMemoryPre {
     }
 }
 
-/// Those variables of this process that the component sees.
+/// Returns the variables of this process that the component sees.
 fn own_environment() -> Result<Vec<(String, String)>, Error> {
     let mut environment = Vec::new();
     for name in VARIABLES {

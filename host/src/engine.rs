@@ -1,4 +1,4 @@
-//! Compiled code, and the clock that interrupts it.
+//! Engines: they compile components, and interrupt them while they run.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +12,13 @@ use crate::bindings::ProviderPre;
 use crate::error::Error;
 use crate::store::{self, InstanceState};
 
-/// Compiles a component, or finds it compiled in the cache, and links it.
-/// `preallocated` is how many instances there is room for from the beginning.
+/// Compiles a component, or loads it from the cache, and links it. With `preallocated`,
+/// the engine allocates memory for that many instances in advance.
 ///
 /// # Errors
 ///
-/// [`Error::Component`] if it is no component, or not one that exports the memory
-/// interfaces and imports no more than is granted.
+/// [`Error::Component`] if the bytes are not a component, or if the component does not
+/// export the memory interfaces, or imports more than is granted.
 pub(crate) fn load(
     component: &[u8],
     cache: bool,
@@ -40,8 +40,8 @@ pub(crate) fn load(
     Ok((engine, pre))
 }
 
-/// The engine that the memories of this process share for as long as there are any,
-/// so that one thread interrupts them all: one engine with a cache and one without.
+/// Returns the engine that the memories of this process share, with a cache or without.
+/// One thread interrupts them all. The engine lives as long as one of them.
 fn shared(cache: bool) -> wasmtime::Result<Engine> {
     static SHARED: Mutex<[Option<EngineWeak>; 2]> = Mutex::new([None, None]);
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,8 +63,8 @@ fn start(config: &Config) -> wasmtime::Result<Engine> {
 fn config(cache: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
-    // Where an embedder's features enable it, each call takes a longer way; this component
-    // calls nothing concurrently.
+    // With it, which an embedder's features may enable, each call does more work. This
+    // component calls nothing concurrently.
     config.concurrency_support(false);
     if cache {
         config.cache(compilation_cache());
@@ -72,7 +72,7 @@ fn config(cache: bool) -> Config {
     config
 }
 
-/// Room for components of one module, as large as the limits of a store allow.
+/// Allocates for components of one module, as much as the limits of a store allow.
 fn preallocation(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -81,16 +81,16 @@ fn preallocation(instances: u32) -> PoolingAllocationConfig {
         .total_tables(instances.saturating_mul(store::CORE_INSTANCES))
         .total_stacks(instances)
         .table_elements(store::MAX_TABLE_ELEMENTS)
-        // What an instance has touched is made what it was, rather than given back to the
-        // system and asked for again, page by page.
+        // The memory that an instance has touched is reset for the next instance. Otherwise
+        // it would go back to the system, and be requested again page by page.
         .linear_memory_keep_resident(KEPT)
         .table_keep_resident(KEPT)
         .pagemap_scan(Enabled::Auto);
     pool
 }
 
-/// A cache in the user's cache folder; none where there is no such folder or it
-/// cannot be written, since it only saves time.
+/// Returns a cache in the user's cache folder. Returns none if there is no such folder, or
+/// if it cannot be written, since a cache only saves time.
 fn compilation_cache() -> Option<Cache> {
     let folder = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -101,7 +101,7 @@ fn compilation_cache() -> Option<Cache> {
     Cache::new(config).ok()
 }
 
-/// Advances the engine's epoch for as long as it lives.
+/// Starts a thread that advances the engine's epoch for as long as the engine lives.
 fn tick(engine: EngineWeak) -> io::Result<()> {
     let thread = thread::Builder::new().name("session-memory-epoch".to_owned());
     thread.spawn(move || {
@@ -114,8 +114,8 @@ fn tick(engine: EngineWeak) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of memory, and of a table, that a place for an instance keeps when there is
-/// none in it.
+/// Bytes of memory, and of a table, that a preallocated place keeps while it holds no
+/// instance.
 const KEPT: usize = 1 << 20;
 
 const TICK: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! Instances of the component: how one is made, and what a call of it comes to.
+//! Instances of the component: creates them, and runs calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,10 @@ use crate::bindings::{Provider as Exports, ProviderPre, types};
 use crate::error::CallError;
 use crate::store::{self, Grants, InstanceState};
 
-/// How much longer than its own timeout the component may take before it is
-/// stopped from outside.
+/// How much longer than its own timeout the component may take before the host stops it.
 pub const GRACE: Duration = Duration::from_millis(100);
 
-/// What instances are made from: the component, compiled and linked, and what they
-/// are given.
+/// Creates instances: the component, compiled and linked, and what an instance is given.
 pub(crate) struct Template {
     pub(crate) engine: Engine,
     pub(crate) pre: ProviderPre<InstanceState>,
@@ -28,32 +26,32 @@ pub(crate) struct Template {
     pub(crate) provider: Provider,
     pub(crate) delivery: Delivery,
     pub(crate) connect: Connect,
-    /// For opening, [`GRACE`] included.
+    /// Time limit for opening, [`GRACE`] included.
     pub(crate) connect_limit: Duration,
-    /// For a call, [`GRACE`] included.
+    /// Time limit for a call, [`GRACE`] included.
     pub(crate) operation_limit: Duration,
 }
 
 /// An instance of the component with an open client.
 pub(crate) struct Instance {
     store: Store<InstanceState>,
-    /// As large as there are functions, and moved with every call.
+    /// Boxed, since it is large and moves with every call.
     exports: Box<Exports>,
     client: ResourceAny,
 }
 
-/// For each operation of a call its own result.
+/// A result for each operation of a call.
 pub(crate) type Results = Vec<Result<Outcome, MemoryError>>;
 
 impl Template {
-    /// The first instance of a memory.
+    /// Creates the first instance of a memory.
     pub(crate) async fn open(&self) -> Result<Instance, CallError> {
         let until = Instant::now() + self.connect_limit;
         self.instantiate((&self.options).into(), until).await
     }
 
-    /// An instance for an operation that finds none. It is the operation that
-    /// connects then, so that its deadline and its further tries cover that too.
+    /// Creates an instance for an operation that finds none. The operation itself connects,
+    /// so that its deadline and its retries include that.
     pub(crate) async fn replace(&self, until: Instant) -> Result<Instance, CallError> {
         if self.provider == Provider::InMemory {
             return Err(CallError::Refused(MemoryError::Unavailable(
@@ -100,8 +98,8 @@ const GONE: &str = "the sessions are gone with the component instance that kept 
                     since a call of it was stopped";
 
 impl Instance {
-    /// Runs operations as one call of the component, until `until`, which is `limit`
-    /// from when the call began. After a failure the instance is of no use any more.
+    /// Runs operations as one call of the component. The call ends at `until`, which is
+    /// `limit` after it was made. After an error the instance must be discarded.
     pub(crate) async fn run(
         &mut self,
         operations: Vec<Operation>,

@@ -1,16 +1,15 @@
-//! Conversation memory for AI agents: the Session Memory component, and all it
-//! takes to run it.
+//! Conversation memory for AI agents: runs the Session Memory component.
 //!
-//! A session is one conversation, kept in Redis as a list of JSON messages that
-//! expires. [`SessionMemory`] runs the component that does so in a sandbox: it may
-//! reach the configured server and nothing else.
+//! A session is one conversation. Redis keeps it as a list of JSON messages that expires.
+//! [`SessionMemory`] runs the component that reads and writes these lists. The component
+//! runs in a sandbox: it may reach the configured server and nothing else.
 //!
 //! ```
 //! use session_memory_host::{Options, Provider, Role, SessionMemory};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), session_memory_host::Error> {
-//! // With Provider::Redis, the default, it is REDIS_HOST and REDIS_PORT that count.
+//! // With Provider::Redis, the default, host("...") and port(...) name the server.
 //! let options = Options::new().provider(Provider::InMemory);
 //! let memory = SessionMemory::open(options).await?;
 //!
@@ -27,47 +26,54 @@
 //!
 //! # Options
 //!
-//! Every field of [`Options`] that is not given is taken from the environment
-//! variable that its documentation names, then from a default. The component sees
-//! these variables and no others; [`Builder::environment`] replaces them.
+//! An option of [`Options`] that is not given is taken from the environment variable that
+//! its documentation names, then from a default. The component sees these variables and no
+//! others. [`Builder::environment`] replaces them.
 //!
 //! # Errors
 //!
-//! [`Error::Memory`] is the component's own answer and keeps its variant. After
-//! [`MemoryError::OutcomeUnknown`], and after [`Error::Component`] from an
-//! operation that writes, a message may or may not have been stored.
+//! [`Error::Memory`] is an error that the component returned, with its variant. After
+//! [`MemoryError::OutcomeUnknown`] a message may or may not have been stored. The same
+//! holds after [`Error::Component`] from an operation that writes.
+//! [`Error::is_retryable`] says whether the same call may succeed later.
 //!
-//! With [`Delivery::ExactlyOnce`], the default, the component tries an append again
-//! until its deadline when the connection is lost, and stores the message once.
+//! With [`Delivery::ExactlyOnce`], the default, the component retries an append until its
+//! deadline when the connection is lost, and stores the message once.
+//!
+//! # Tokio
+//!
+//! Calls run on [tokio](https://docs.rs/tokio), in a runtime with I/O and time enabled.
+//! They panic outside of one.
 //!
 //! # Many callers
 //!
-//! A [`SessionMemory`] is shared by cloning it. A call that comes alone has an
-//! instance of the component at once; calls that come while all instances are at work
-//! wait, and go out together as one pipeline, each with its own result. How many
-//! instances there may be is [`Builder::max_instances`], and how many calls may wait
-//! [`Builder::max_waiting`]. Who needs memories that share nothing, such as a function
-//! that lives for one call, opens each from one [`SessionMemoryPre`].
+//! Clone a [`SessionMemory`] to share it. A call that comes alone runs at once. Calls that
+//! find all instances of the component busy wait, and are sent together as one pipeline,
+//! each with its own result. [`Builder::max_instances`] limits the instances, and
+//! [`Builder::max_waiting`] the waiting calls. For memories that share nothing, such as
+//! those of functions that live for one call, open each from one [`SessionMemoryPre`].
 //!
 //! # The sandbox
 //!
-//! What the component may do is settled when a [`SessionMemory`] is built:
+//! The component may use only this:
 //!
-//! - TCP connections to the configured host and port, or to what
-//!   [`Builder::network`] allows; a name is looked up only if it is one of those, and
-//!   not in the DNS if [`Builder::resolve`] gives its addresses;
-//! - the clocks, random numbers, and the environment variables of the options; no files, no
-//!   standard streams, no arguments;
-//! - for each instance, memory up to [`Builder::max_memory`] bytes, and 200 handles at
-//!   once: sockets, streams, and what it waits for;
-//! - for each operation, the timeout of the options and [`GRACE`].
+//! - TCP connections to the configured host and port, or to what [`Builder::network`]
+//!   allows. It may look up the names of these servers and no others; it does not use the
+//!   DNS for a name whose addresses [`Builder::resolve`] gives.
+//! - The clocks, random numbers, and the environment variables of the options. It has no
+//!   files, no standard streams and no arguments.
+//! - For each instance, memory up to [`Builder::max_memory`] bytes, and 200 handles at
+//!   once: sockets, streams, and what it waits for.
+//! - For each operation, the timeout of the options and [`GRACE`].
 //!
-//! An instance that traps, oversteps or is cancelled in the middle of a call (by
-//! dropping the future of a call that has the instance to itself) is discarded, and the
-//! next call gets a new one with a new connection. Calls that went out together are
-//! each told so, a read and a write by what it means for them; dropping one of them
-//! changes nothing for the others. With [`Provider::InMemory`] the sessions are gone then, and
-//! every further call says so.
+//! An instance is discarded if it traps, exceeds a limit, or is cancelled during a call. A
+//! call is cancelled when its future is dropped while it has the instance to itself. The
+//! next call gets a new instance with a new connection.
+//!
+//! If an instance fails during calls that were sent together, each of them gets an error:
+//! a read and a write the one that is true for it. Dropping one of them does not affect
+//! the others. With [`Provider::InMemory`] the sessions are lost with the instance, and
+//! every further call returns an error that says so.
 
 mod bindings;
 mod builder;
@@ -89,7 +95,7 @@ pub use session_memory_core::message::{Message, NewMessage, ParseRoleError, Role
 pub use session_memory_core::operation::{Action, History, Operation, Outcome};
 pub use session_memory_core::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
 
-/// The component that is run unless [`Builder`] is given another.
+/// The component that a memory runs, unless [`Builder`] is given another.
 pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/session_memory.wasm"));
 
 #[cfg(test)]

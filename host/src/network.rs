@@ -1,4 +1,4 @@
-//! What a component may reach: every decision about names and addresses.
+//! The network of a component: decides which names and addresses it may use.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,8 +14,8 @@ use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, 
 use wasmtime_wasi::p2::{DynPollable, IoError, SocketError, SocketResult};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
-/// The servers that a component may reach, by TCP. Everything else is denied:
-/// other addresses and ports, other names, listening, UDP.
+/// The servers that a component may reach by TCP. Everything else is denied: other
+/// addresses and ports, other names, listening, UDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct NetworkPolicy {
@@ -29,13 +29,13 @@ struct Endpoint {
 }
 
 impl NetworkPolicy {
-    /// Nothing may be reached.
+    /// Creates a policy that allows nothing.
     pub fn deny_all() -> NetworkPolicy {
         NetworkPolicy::default()
     }
 
-    /// Allows a server in addition. `host` is an IP address, or a name: then the
-    /// name may be looked up, and the addresses found for it may be reached.
+    /// Allows a server in addition. `host` is an IP address or a name. A name may be looked
+    /// up, and the addresses found for it may be reached.
     pub fn allow(mut self, host: impl Into<String>, port: u16) -> NetworkPolicy {
         self.allowed.push(Endpoint {
             host: host.into(),
@@ -45,17 +45,17 @@ impl NetworkPolicy {
     }
 }
 
-/// Names whose addresses are given, so that nobody looks them up. Clones share
-/// them: a change holds for all instances.
+/// Names whose addresses are set, so that they are not looked up. Clones share the names:
+/// a change applies to all instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PinnedNames(Arc<RwLock<HashMap<String, Vec<IpAddr>>>>);
 
 impl PinnedNames {
-    /// Sets the addresses of a name. Without any, the name is looked up again.
+    /// Sets the addresses of a name. With no address, the name is looked up again.
     pub(crate) fn set(&self, name: String, addresses: impl IntoIterator<Item = IpAddr>) {
-        // Canonical, as those that a lookup finds.
+        // Lookups find canonical addresses as well.
         let addresses = addresses.into_iter().map(|address| address.to_canonical());
-        // Collected before the lock is taken, since the iterator is the caller's code.
+        // Collected before the lock is taken, because the iterator is the caller's code.
         let addresses: Vec<IpAddr> = addresses.collect();
         let mut pinned = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if addresses.is_empty() {
@@ -65,14 +65,14 @@ impl PinnedNames {
         }
     }
 
-    /// The addresses of a name, at least one; none if the name is looked up.
+    /// Returns the addresses of a name, at least one; none if the name is looked up.
     fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
         let pinned = self.0.read().unwrap_or_else(PoisonError::into_inner);
         pinned.get(name).cloned()
     }
 }
 
-/// A policy at work for one instance: it knows what names were found to be.
+/// Enforces a policy for one instance. Remembers which addresses lookups have found.
 #[derive(Clone)]
 pub(crate) struct Gate {
     policy: Arc<NetworkPolicy>,
@@ -82,27 +82,27 @@ pub(crate) struct Gate {
 
 #[derive(Default)]
 struct Lookups {
-    /// By the handle's number.
+    /// By the number of the handle.
     open: HashMap<u32, Lookup>,
     found: Vec<(String, IpAddr)>,
 }
 
-/// A lookup under way.
+/// A lookup in progress.
 struct Lookup {
     name: String,
-    /// The addresses still to be told, if the name is pinned.
+    /// The addresses that are still to be returned, if the name is pinned.
     pinned: Option<vec::IntoIter<IpAddr>>,
 }
 
 impl Lookups {
-    /// The next address of a lookup of a pinned name; none if the name is not
-    /// pinned.
+    /// Returns the next address of a lookup, if its name is pinned. The inner option is
+    /// none after the last address.
     fn next_pinned(&mut self, lookup: u32) -> Option<Option<IpAddr>> {
         let addresses = self.open.get_mut(&lookup)?.pinned.as_mut()?;
         Some(addresses.next())
     }
 
-    /// Remembers an address that a lookup has led to.
+    /// Remembers an address that a lookup has found.
     fn remember(&mut self, lookup: u32, address: IpAddr) {
         let Some(lookup) = self.open.get(&lookup) else {
             return;
@@ -123,7 +123,7 @@ impl Gate {
         }
     }
 
-    /// Opens the sockets of a context as far as the policy allows.
+    /// Allows the sockets of a context what the policy allows.
     pub(crate) fn configure(&self, wasi: &mut WasiCtxBuilder) {
         let gate = self.clone();
         wasi.allow_tcp(true);
@@ -138,7 +138,7 @@ impl Gate {
     fn allows(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
         match usage {
             SocketAddrUse::TcpConnect => self.may_connect(address),
-            // A connect binds to any address first.
+            // Connecting binds to an unspecified address first.
             SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
             _ => false,
         }
@@ -171,7 +171,7 @@ impl Gate {
     }
 }
 
-/// wasi:sockets/ip-name-lookup behind the gate.
+/// `wasi:sockets/ip-name-lookup`, restricted by the gate.
 pub(crate) struct NameLookup<'a> {
     pub(crate) gate: &'a Gate,
     pub(crate) sockets: WasiSocketsCtxView<'a>,
@@ -193,8 +193,8 @@ impl Host for NameLookup<'_> {
             return Err(ErrorCode::AccessDenied.into());
         }
         let pinned = self.gate.pinned.addresses(&name);
-        // The runtime alone can make the handle. That of an IP address is ready at
-        // once, and nothing is looked up for it.
+        // Only the runtime can create the handle. For an IP address it is ready at once, and
+        // nothing is looked up.
         let looked_up = match pinned.as_deref() {
             Some([first, ..]) => first.to_string(),
             _ => name.clone(),
@@ -202,7 +202,7 @@ impl Host for NameLookup<'_> {
         let handle = self.sockets.resolve_addresses(network, looked_up)?;
         let pinned = pinned.map(Vec::into_iter);
         let mut lookups = self.gate.lookups();
-        // The name may lead elsewhere now, and there alone.
+        // The name may have other addresses now, and only these are allowed.
         lookups.found.retain(|(found, _)| *found != name);
         let lookup = Lookup { name, pinned };
         lookups.open.insert(handle.rep(), lookup);
@@ -241,7 +241,7 @@ impl HostResolveAddressStream for NameLookup<'_> {
     }
 }
 
-// What the lookup's linker asks for along with it.
+// The linker of the lookup requires these as well.
 impl network::Host for NameLookup<'_> {
     fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
         self.sockets.convert_error_code(error)

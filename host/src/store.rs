@@ -19,13 +19,13 @@ pub(crate) struct Grants {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) network: Arc<NetworkPolicy>,
     pub(crate) pinned: PinnedNames,
-    /// Bytes.
+    /// Memory of an instance, in bytes.
     pub(crate) max_memory: usize,
-    /// Bytes that the component may hand over in one call.
+    /// Bytes that the component may return from one call.
     pub(crate) max_result: usize,
 }
 
-/// The host's side of an instance.
+/// The data that the host keeps for an instance.
 pub(crate) struct InstanceState {
     wasi: WasiCtx,
     table: ResourceTable,
@@ -38,14 +38,14 @@ impl InstanceState {
         self.limits.denied_memory = false;
     }
 
-    /// Whether the component asked for more memory than it is granted, in this call.
+    /// Whether the component asked for more memory than it is granted, during this call.
     pub(crate) fn was_denied_memory(&self) -> bool {
         self.limits.denied_memory
     }
 }
 
-/// ResourceLimits that remember that memory ran out, since what follows is a trap that
-/// does not say so.
+/// Limits that remember a denied request for memory. The trap that follows does not say
+/// so.
 struct ResourceLimits {
     store: StoreLimits,
     denied_memory: bool,
@@ -94,7 +94,7 @@ impl WasiView for InstanceState {
     }
 }
 
-/// Makes a store for one instance.
+/// Creates a store for one instance.
 pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<InstanceState> {
     let gate = Gate::new(Arc::clone(&grants.network), grants.pinned.clone());
     let mut wasi = WasiCtx::builder();
@@ -123,14 +123,14 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<InstanceState> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
     store.set_hostcall_fuel(grants.max_result);
-    // A guest that computes on and on gives way at every tick, so that the call's
-    // timeout can end it.
+    // A guest that does not stop computing yields at every tick, so that the timeout of
+    // the call can end it.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store
 }
 
-/// The interfaces that a component may import, and no others.
+/// Returns a linker with the interfaces that a component may import, and no others.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
@@ -173,16 +173,16 @@ impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Sockets, streams, pollables, lookups: a connection is five, and a wait one more.
-/// Each socket is a file descriptor, of which the whole process may have only a
-/// thousand.
+/// Handles of an instance: sockets, streams, pollables and lookups. A connection has five,
+/// and a wait one more. Each socket is a file descriptor, and a process may have as few as
+/// a thousand of them.
 const MAX_HANDLES: usize = 200;
 
-/// Random bytes at once. A call of the host is not interrupted, and 64 MiB of them,
-/// which is what the runtime allows, can take longer than [`crate::GRACE`].
+/// Random bytes in one call. A call of the host is not interrupted, and the 64 MiB that
+/// the runtime allows can take longer than [`crate::GRACE`].
 const MAX_RANDOM: u64 = 4096;
 
-/// Core instances of a component of one module: its own, and two that wire its
+/// Core instances of a component of one module: its own, and two that provide its
 /// imports.
 pub(crate) const CORE_INSTANCES: u32 = 3;
 

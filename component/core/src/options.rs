@@ -64,56 +64,56 @@ macro_rules! options {
 }
 
 options! {
-    /// Where the sessions are kept. `MEMORY_PROVIDER` (`redis` or `in-memory`);
-    /// default `redis`.
+    /// Where sessions are stored. `MEMORY_PROVIDER` (`redis` or `in-memory`); default
+    /// `redis`.
     provider: Provider, from Provider;
     /// Name or address of the Redis server. `REDIS_HOST`; default `localhost`.
     host: String, from impl Into<String>;
     /// TCP port, 1 to 65535. `REDIS_PORT`; default 6379.
     port: u16, from u16;
-    /// ACL user (Redis 6 or later). `REDIS_USERNAME`; default none. Empty means
-    /// none.
+    /// ACL user (Redis 6 or later). `REDIS_USERNAME`; default none. Empty means none.
     username: String, from impl Into<String>;
-    /// `REDIS_PASSWORD`; default none. Empty means none.
+    /// Password of the user. `REDIS_PASSWORD`; default none. Empty means none.
     password: Password, from impl Into<Password>;
     /// Number of the logical database. `REDIS_DB`; default 0.
     db: u32, from u32;
-    /// How long a session lives: a whole number of seconds, from 1 to [`u32::MAX`].
-    /// `SESSION_TTL` in seconds; default one hour.
+    /// Time to live of a session: a whole number of seconds, from 1 to [`u32::MAX`].
+    /// `SESSION_TTL`, in seconds; default one hour.
     session_ttl: Duration, from Duration;
-    /// When that life begins. `SESSION_TTL_POLICY` (`sliding`, `fixed` or
-    /// `none`); default `sliding`.
+    /// When a session expires. `SESSION_TTL_POLICY` (`sliding`, `fixed` or `none`);
+    /// default `sliding`.
     ttl_policy: TtlPolicy, from TtlPolicy;
-    /// What is done about an append whose answer is lost. `MESSAGE_DELIVERY`
-    /// (`exactly-once` or `at-most-once`); default `exactly-once`.
+    /// What happens to an append whose reply is lost. `MESSAGE_DELIVERY` (`exactly-once`
+    /// or `at-most-once`); default `exactly-once`.
     delivery: Delivery, from Delivery;
-    /// What precedes the session id in the key. `KEY_PREFIX`; default `session:`.
+    /// Prefix of a session's key, before the session id. `KEY_PREFIX`; default
+    /// `session:`.
     key_prefix: String, from impl Into<String>;
-    /// How long name lookup, connecting and authenticating may take together: a whole
-    /// number of milliseconds, from 1 to [`u32::MAX`]. `CONNECT_TIMEOUT_MS`; default five
-    /// seconds.
+    /// Time limit for name lookup, connecting and authenticating: a whole number of
+    /// milliseconds, from 1 to [`u32::MAX`]. `CONNECT_TIMEOUT_MS`; default five seconds.
     connect_timeout: Duration, from Duration;
-    /// When the first connection is made. Default [`Connect::AtOpen`]; no
+    /// When the client makes its first connection. Default [`Connect::AtOpen`]; no
     /// environment variable.
     connect: Connect, from Connect;
-    /// How long an operation may take, retries included: a whole number of milliseconds,
-    /// from 1 to [`u32::MAX`]. `OPERATION_TIMEOUT_MS`; default five seconds.
+    /// Time limit for a whole operation, retries included: a whole number of
+    /// milliseconds, from 1 to [`u32::MAX`]. `OPERATION_TIMEOUT_MS`; default five
+    /// seconds.
     operation_timeout: Duration, from Duration;
-    /// Silence after which an attempt that may be repeated is abandoned for one on a new
-    /// connection; doubled with each attempt. A whole number of milliseconds, from 1 to
+    /// Silence after which an attempt is abandoned, if it may be repeated. The timeout
+    /// doubles with each attempt. A whole number of milliseconds, from 1 to
     /// [`u32::MAX`]. `RESPONSE_TIMEOUT_MS`; default one second.
     response_timeout: Duration, from Duration;
-    /// A connection that was idle for longer is replaced before it is used again. A whole
-    /// number of milliseconds, from 1 to [`u32::MAX`]. `MAX_IDLE_MS`; default three
-    /// minutes.
+    /// Maximum idle time of a connection: a whole number of milliseconds, from 1 to
+    /// [`u32::MAX`]. A connection that was idle for longer is replaced before it is used
+    /// again. `MAX_IDLE_MS`; default three minutes.
     max_idle: Duration, from Duration;
-    /// How many messages a session keeps, at least 1. `MAX_MESSAGES`; default no
+    /// Number of messages that a session keeps, at least 1. `MAX_MESSAGES`; default no
     /// limit.
     max_messages: u32, from u32;
-    /// Bytes that a message's content and metadata may have together, at least 1.
-    /// `MAX_MESSAGE_BYTES`; default 1048576 (1 MiB).
+    /// Maximum size of a message, content and metadata together, in bytes of UTF-8, at
+    /// least 1. `MAX_MESSAGE_BYTES`; default 1048576 (1 MiB).
     max_message_bytes: u32, from u32;
-    /// Bytes that the replies to an operation may have together, at least 1024.
+    /// Maximum size of all replies to one operation together, in bytes, at least 1024.
     /// `MAX_REPLY_BYTES`; default 268435456 (256 MiB).
     max_reply_bytes: u32, from u32;
 }
@@ -148,7 +148,7 @@ shown!(
 pub struct Password(String);
 
 impl Password {
-    /// The password itself.
+    /// Returns the password itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -172,56 +172,56 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Where the sessions are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where sessions are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Provider {
-    /// In a Redis server.
+    /// In a Redis server, or in a server that speaks its protocol.
     Redis,
-    /// In the memory of the component instance.
+    /// In the memory of the component instance. Sessions live as long as the instance.
     InMemory,
 }
 
 /// When a session expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum TtlPolicy {
-    /// A time after the last message was added.
+    /// `session_ttl` after the last message was added.
     Sliding,
-    /// A time after the first message was added.
+    /// `session_ttl` after the first message was added.
     Fixed,
-    /// Never.
+    /// Never. If another program gives the session an expiry, the expiry stays.
     None,
 }
 
-/// What is done about an append whose answer is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens to an append whose reply is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Delivery {
-    /// It is sent again until its deadline, and is in the session once. Stored
-    /// messages carry an id.
+    /// The append is retried until its deadline, and is in the session once. Stored
+    /// messages have an id. Requires a server with scripting.
     ExactlyOnce,
-    /// It is never sent twice. Needs no scripting on the server.
+    /// The append is never sent twice. Requires no scripting on the server.
     AtMostOnce,
 }
 
-/// When the first connection is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When a client makes its first connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Connect {
     /// When the client is opened.
     AtOpen,
-    /// By the first operation, which is sent when the server has let the client in.
+    /// In the first operation, whose request is sent after the handshake has succeeded.
     AtFirstOperation,
-    /// By the first operation, which is sent along with the credentials; one that
-    /// writes waits for the answer, where there are any.
+    /// In the first operation, whose request is sent together with the credentials. If it
+    /// writes and there are credentials, it waits for the replies to the handshake.
     WithFirstOperation,
 }
 
-/// What holds for a client: every option with its value.
+/// The settings of a client: every option with its value.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the sessions are kept.
+    /// Where sessions are stored.
     pub provider: Provider,
     /// Name or address of the server, an IPv6 address without brackets.
     pub host: String,
@@ -233,34 +233,35 @@ pub struct Settings {
     pub password: Option<Password>,
     /// Logical database.
     pub db: u32,
-    /// Seconds.
+    /// Time to live of a session, in seconds.
     pub session_ttl: u32,
-    /// When `session_ttl` begins to count.
+    /// When a session expires.
     pub ttl_policy: TtlPolicy,
-    /// What is done about an append whose answer is lost.
+    /// What happens to an append whose reply is lost.
     pub delivery: Delivery,
-    /// What precedes the session id in the key.
+    /// Prefix of a session's key, before the session id.
     pub key_prefix: String,
-    /// Milliseconds for name lookup, connect and handshake.
+    /// Time limit for name lookup, connecting and handshake, in milliseconds.
     pub connect_timeout: u32,
-    /// When the first connection is made.
+    /// When the client makes its first connection.
     pub connect: Connect,
-    /// Milliseconds for a whole operation.
+    /// Time limit for a whole operation, in milliseconds.
     pub operation_timeout: u32,
-    /// Milliseconds of silence that the first try has which may be repeated.
+    /// Silence after which the first attempt is abandoned, if it may be repeated, in
+    /// milliseconds.
     pub response_timeout: u32,
-    /// Milliseconds that a connection may be idle.
+    /// Maximum idle time of a connection, in milliseconds.
     pub max_idle: u32,
-    /// How many messages a session keeps; none is all.
+    /// Number of messages that a session keeps; none is all.
     pub max_messages: Option<u32>,
-    /// Bytes of a message's content and metadata together.
+    /// Maximum size of a message, content and metadata together, in bytes.
     pub max_message_bytes: u32,
-    /// Bytes of the reply to an operation.
+    /// Maximum size of all replies to one operation together, in bytes.
     pub max_reply_bytes: u32,
 }
 
 impl Settings {
-    /// The Redis key of a session.
+    /// Returns the Redis key of a session.
     ///
     /// # Errors
     ///
@@ -274,7 +275,8 @@ impl Settings {
     }
 }
 
-/// Whether a value is a URL, or part of one: what comes before an `@` may be a password.
+/// Returns whether a value is a URL, or part of one. The text before an `@` may be a
+/// password.
 fn is_url(value: &str) -> bool {
     find(value, "@").is_some() || find(value, "://").is_some()
 }

@@ -1,5 +1,5 @@
-//! The settings of a client: what the caller gives, over the environment, over the
-//! defaults.
+//! Resolves options to settings: from the caller, then from the environment, then from
+//! the defaults.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -14,13 +14,13 @@ use super::{Connect, Delivery, Options, Password, Provider, Settings, TtlPolicy,
 use crate::error::{Error, Quoted};
 
 impl Settings {
-    /// Takes each option from what is `given`, else from the `environment`, else
-    /// its default.
+    /// Takes each option from what is `given`, else from the `environment`, else from its
+    /// default.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] names the option, the value (never a password)
-    /// and what is allowed.
+    /// [`Error::InvalidArgument`], which names the option, the value (never a password) and
+    /// what is allowed.
     pub fn resolve(given: Options, environment: &[(String, String)]) -> Result<Settings, Error> {
         let from = Environment(environment);
         Ok(Settings {
@@ -36,7 +36,7 @@ impl Settings {
                 .password
                 .or_else(|| from.text(&PASSWORD, None).map(Password))
                 .filter(|password| !password.0.is_empty()),
-            // What SELECT takes for a number.
+            // SELECT accepts no larger number.
             db: from
                 .number(&DB, given.db, 0..=i32::MAX as u32)?
                 .unwrap_or(0),
@@ -80,7 +80,7 @@ impl Settings {
     }
 }
 
-/// The environment variables that are read, and no others are.
+/// The environment variables that are read. No others are.
 pub const VARIABLES: [&str; 17] = [
     PROVIDER.variable,
     HOST.variable,
@@ -101,7 +101,7 @@ pub const VARIABLES: [&str; 17] = [
     MAX_REPLY_BYTES.variable,
 ];
 
-/// An option's name and the environment variable that stands in for it.
+/// The name of an option, and the environment variable that it is taken from otherwise.
 struct Name {
     option: &'static str,
     variable: &'static str,
@@ -119,7 +119,7 @@ impl Name {
         ))
     }
 
-    /// Refuses a text. One that may have a password in it is not shown.
+    /// Refuses a text, without showing it if it may hold a password.
     fn refuse_text(&self, value: &str, allowed: impl fmt::Display) -> Error {
         if is_url(value) {
             self.refuse(URL, allowed)
@@ -147,7 +147,7 @@ const MAX_MESSAGES: Name = Name::new("max-messages", "MAX_MESSAGES");
 const MAX_MESSAGE_BYTES: Name = Name::new("max-message-bytes", "MAX_MESSAGE_BYTES");
 const MAX_REPLY_BYTES: Name = Name::new("max-reply-bytes", "MAX_REPLY_BYTES");
 
-/// The values of an option with a fixed set of them; the first is the default.
+/// The values of an option that has a fixed set of them. The first is the default.
 type Choices<T, const N: usize> = [(&'static str, T); N];
 
 const PROVIDERS: Choices<Provider, 2> = [
@@ -206,7 +206,7 @@ impl Environment<'_> {
             .0
             .iter()
             .find(|(variable, _)| variable == name.variable)?;
-        // As `${UNSET:-}` gives it.
+        // `${UNSET:-}` sets a variable to the empty text.
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
