@@ -86,10 +86,9 @@ async fn what_ends_an_instance_is_told_to_each_of_its_calls() {
     let beside = begin_count(&memory, "behave").await;
     first.await.unwrap().unwrap();
     let error = swapped.await.unwrap().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "count \"swap\": the result is not one of this operation"
-    );
+    assert_eq!(error.to_string(), "count \"swap\": the component failed");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(reason, "the result is not one of this operation");
     beside.await.unwrap().unwrap();
 }
 
