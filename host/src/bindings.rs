@@ -26,7 +26,7 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub(crate) use exports::edge::session_memory::types;
+pub(crate) use exports::edge::session_memory::{memory, types};
 
 impl From<&Options> for types::Options {
     /// Converts options that [`Settings::resolve`] has accepted.
@@ -95,36 +95,36 @@ impl From<NewMessage> for types::NewMessage {
     }
 }
 
-impl From<Operation> for types::Operation {
-    fn from(operation: Operation) -> types::Operation {
-        types::Operation {
+impl From<Operation> for memory::Operation {
+    fn from(operation: Operation) -> memory::Operation {
+        memory::Operation {
             session_id: operation.session_id,
             action: match operation.action {
-                Action::Add(message) => types::Action::Add(message.into()),
-                Action::AddAll(messages) => types::Action::AddAll(
+                Action::Add(message) => memory::Action::Add(message.into()),
+                Action::AddAll(messages) => memory::Action::AddAll(
                     messages.into_iter().map(types::NewMessage::from).collect(),
                 ),
-                Action::Get(limit) => types::Action::Get(limit),
-                Action::History(limit) => types::Action::History(limit),
-                Action::Clear => types::Action::Clear,
-                Action::Exists => types::Action::Exists,
-                Action::Count => types::Action::Count,
+                Action::Get(limit) => memory::Action::Get(limit),
+                Action::History(limit) => memory::Action::History(limit),
+                Action::Clear => memory::Action::Clear,
+                Action::Exists => memory::Action::Exists,
+                Action::Count => memory::Action::Count,
                 _ => unreachable!("the contract has no other action"),
             },
         }
     }
 }
 
-impl From<types::Outcome> for Outcome {
-    fn from(outcome: types::Outcome) -> Outcome {
+impl From<memory::Outcome> for Outcome {
+    fn from(outcome: memory::Outcome) -> Outcome {
         match outcome {
-            types::Outcome::Length(length) => Outcome::Length(length),
-            types::Outcome::Messages(messages) => {
+            memory::Outcome::Length(length) => Outcome::Length(length),
+            memory::Outcome::Messages(messages) => {
                 Outcome::Messages(messages.into_iter().map(Message::from).collect())
             }
-            types::Outcome::History(history) => Outcome::History(history.into()),
-            types::Outcome::Cleared => Outcome::Cleared,
-            types::Outcome::Exists(exists) => Outcome::Exists(exists),
+            memory::Outcome::History(history) => Outcome::History(history.into()),
+            memory::Outcome::Cleared => Outcome::Cleared,
+            memory::Outcome::Exists(exists) => Outcome::Exists(exists),
         }
     }
 }

@@ -86,6 +86,28 @@ impl Default for Builder {
     }
 }
 
+impl SessionMemory {
+    /// Opens a memory with the embedded component: connects, authenticates and selects the
+    /// database. This is not retried, see [`SessionMemoryPre::open`].
+    /// [`SessionMemory::builder`] offers more choices.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::open`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
+    pub async fn open(options: Options) -> Result<SessionMemory, Error> {
+        SessionMemory::builder().options(options).open().await
+    }
+
+    /// Starts building a memory.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
 impl Builder {
     /// Sets the options. Default: none given.
     pub fn options(mut self, options: Options) -> Builder {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
-use crate::bindings::{Provider as Exports, ProviderPre, types};
+use crate::bindings::{Provider as Exports, ProviderPre, memory, types};
 use crate::error::CallError;
 use crate::store::{self, Grants, InstanceState};
 
@@ -127,7 +127,10 @@ impl Instance {
 
     async fn pipeline(&mut self, operations: Vec<Operation>) -> wasmtime::Result<Results> {
         let guest = self.exports.edge_session_memory_memory().client();
-        let operations: Vec<_> = operations.into_iter().map(types::Operation::from).collect();
+        let operations: Vec<_> = operations
+            .into_iter()
+            .map(memory::Operation::from)
+            .collect();
         let results = guest
             .call_pipeline(&mut self.store, self.client, &operations)
             .await?;

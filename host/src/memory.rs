@@ -7,9 +7,7 @@ use std::sync::Arc;
 use session_memory_core::error::Error as MemoryError;
 use session_memory_core::message::{Message, NewMessage, Role};
 use session_memory_core::operation::{Action, History, Operation, Outcome};
-use session_memory_core::options::Options;
 
-use crate::builder::Builder;
 use crate::error::{CallError, Error, Subject};
 use crate::pool::Pool;
 
@@ -29,7 +27,7 @@ use crate::pool::Pool;
 ///
 /// # Deadlines and cancellation
 ///
-/// The [`operation_timeout`](field@Options::operation_timeout) of a call begins when its
+/// The [`operation_timeout`](field@crate::Options::operation_timeout) of a call begins when its
 /// future is first polled. A call whose time ends in the queue fails with
 /// [`MemoryError::Timeout`]. A call that finds [`Builder::max_waiting`] calls in the queue
 /// fails at once with [`MemoryError::Unavailable`]. In both cases nothing was sent.
@@ -44,40 +42,24 @@ use crate::pool::Pool;
 ///
 /// Every operation panics if its future is polled outside of a Tokio runtime, or in one
 /// without I/O and time enabled. A memory may be dropped anywhere.
+///
+/// [`Builder::max_instances`]: crate::Builder::max_instances
+/// [`Builder::max_waiting`]: crate::Builder::max_waiting
 #[derive(Clone)]
 pub struct SessionMemory {
     pub(crate) pool: Arc<Pool>,
 }
 
 impl SessionMemory {
-    /// Opens a memory with the embedded component: connects, authenticates and selects the
-    /// database. This is not retried, see [`SessionMemoryPre::open`].
-    /// [`SessionMemory::builder`] offers more choices.
-    ///
-    /// [`SessionMemoryPre::open`]: crate::SessionMemoryPre::open
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Builder::open`].
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime with I/O and time enabled.
-    pub async fn open(options: Options) -> Result<SessionMemory, Error> {
-        SessionMemory::builder().options(options).open().await
-    }
-
-    /// Starts building a memory.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     /// Sets the addresses of a name, to be tried in this order, as [`Builder::resolve`]
     /// does. With an empty list the name is looked up again.
     ///
     /// This applies at once to every later lookup of every memory that was opened from the
     /// same [`Builder`] or [`SessionMemoryPre`](crate::SessionMemoryPre), clones included.
     /// Each new connection makes a lookup. Open connections stay open and in use.
+    ///
+    /// [`Builder`]: crate::Builder
+    /// [`Builder::resolve`]: crate::Builder::resolve
     pub fn resolve(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
         let pinned = &self.pool.template.grants.pinned;
         pinned.set(name.into(), addresses);
@@ -330,6 +312,7 @@ impl fmt::Debug for SessionMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Options;
     use session_memory_core::options::Provider;
     use std::pin::pin;
     use std::task::{Context, Waker};

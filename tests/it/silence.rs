@@ -202,7 +202,7 @@ fn check(
 const SURVIVED: Duration = Duration::from_millis(2500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn silence_at_every_byte_is_repeatable() {
+async fn silence_at_every_byte_is_survived() {
     let server = server();
     let silences = silences(&server, 1).await;
     let (survived, others): (Vec<_>, Vec<_>) =
@@ -221,7 +221,7 @@ async fn silence_at_every_byte_is_repeatable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn silence_at_the_default_response_timeout_is_repeatable() {
+async fn silence_at_the_default_response_timeout_is_survived() {
     let server = server();
     let mut silences = silences(&server, 16).await;
     silences.retain(Silence::is_repeatable);

@@ -13,12 +13,9 @@ use core::ptr;
 use core::time::Duration;
 
 use session_memory_core::message::NewMessage;
-use session_memory_core::operation::{Action, Operation};
 use session_memory_core::options::{Options, Password};
 
-use super::layout::{
-    AbiList, AbiOption, AbiString, ActionVariant, NewMessageRecord, OperationRecord, OptionsRecord,
-};
+use super::layout::{AbiList, AbiOption, AbiString, NewMessageRecord, OptionsRecord};
 
 impl<T> AbiList<T> {
     /// Takes over the items.
@@ -149,47 +146,5 @@ impl AbiList<NewMessageRecord> {
         // over here, and the iteration reaches it once.
         let message = |record: NewMessageRecord| unsafe { record.into_message() };
         records.into_iter().map(message).collect()
-    }
-}
-
-impl OperationRecord {
-    /// Takes over the session id and the arguments of the action.
-    ///
-    /// # Safety
-    ///
-    /// The same as for [`AbiList::into_vec`].
-    unsafe fn into_operation(self) -> Operation {
-        // SAFETY: session id, messages and lists are parts of the record, which is an
-        // argument that is taken over here, each of them once.
-        unsafe {
-            Operation {
-                session_id: self.session_id.into_string(),
-                action: match self.action {
-                    ActionVariant::Add(message) => Action::Add(message.into_message()),
-                    ActionVariant::AddAll(messages) => Action::AddAll(messages.into_messages()),
-                    ActionVariant::Get(limit) => Action::Get(limit.into()),
-                    ActionVariant::History(limit) => Action::History(limit.into()),
-                    ActionVariant::Clear => Action::Clear,
-                    ActionVariant::Exists => Action::Exists,
-                    ActionVariant::Count => Action::Count,
-                },
-            }
-        }
-    }
-}
-
-impl AbiList<OperationRecord> {
-    /// Takes over the operations.
-    ///
-    /// # Safety
-    ///
-    /// The same as for [`AbiList::into_vec`].
-    pub unsafe fn into_operations(self) -> Vec<Operation> {
-        // SAFETY: the caller promises what `into_vec` asks for.
-        let records = unsafe { self.into_vec() };
-        // SAFETY: each record is a part of the list, which is an argument that is taken
-        // over here, and the iteration reaches it once.
-        let operation = |record: OperationRecord| unsafe { record.into_operation() };
-        records.into_iter().map(operation).collect()
     }
 }

@@ -16,9 +16,9 @@ use session_memory_core::message::Role;
 use session_memory_core::operation::{Action, Operation};
 
 use super::layout::{
-    AbiList, AbiOption, AbiResult, AbiString, AddResult, ClearResult, CountResult, ErrorVariant,
-    ExistsResult, GetResult, HistoryResult, NewMessageRecord, OpenResult, OperationResult,
-    OptionsRecord, OutcomeVariant, OwnedHandle, PipelineResult,
+    AbiList, AbiOption, AbiResult, AbiString, ActionVariant, AddResult, ClearResult, CountResult,
+    ErrorVariant, ExistsResult, GetResult, HistoryResult, NewMessageRecord, OpenResult,
+    OperationRecord, OperationResult, OptionsRecord, OutcomeVariant, OwnedHandle, PipelineResult,
 };
 use super::results::{Owner, Returned, lay_out};
 use super::runtime::call_constructors;
@@ -238,5 +238,47 @@ fn option<T>(is_some: u32, value: T) -> AbiOption<T> {
     match is_some {
         0 => AbiOption::None,
         _ => AbiOption::Some(value),
+    }
+}
+
+impl OperationRecord {
+    /// Takes over the session id and the arguments of the action.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    unsafe fn into_operation(self) -> Operation {
+        // SAFETY: session id, messages and lists are parts of the record, which is an
+        // argument that is taken over here, each of them once.
+        unsafe {
+            Operation {
+                session_id: self.session_id.into_string(),
+                action: match self.action {
+                    ActionVariant::Add(message) => Action::Add(message.into_message()),
+                    ActionVariant::AddAll(messages) => Action::AddAll(messages.into_messages()),
+                    ActionVariant::Get(limit) => Action::Get(limit.into()),
+                    ActionVariant::History(limit) => Action::History(limit.into()),
+                    ActionVariant::Clear => Action::Clear,
+                    ActionVariant::Exists => Action::Exists,
+                    ActionVariant::Count => Action::Count,
+                },
+            }
+        }
+    }
+}
+
+impl AbiList<OperationRecord> {
+    /// Takes over the operations.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`AbiList::into_vec`].
+    unsafe fn into_operations(self) -> Vec<Operation> {
+        // SAFETY: the caller promises what `into_vec` asks for.
+        let records = unsafe { self.into_vec() };
+        // SAFETY: each record is a part of the list, which is an argument that is taken
+        // over here, and the iteration reaches it once.
+        let operation = |record: OperationRecord| unsafe { record.into_operation() };
+        records.into_iter().map(operation).collect()
     }
 }

@@ -1,62 +1,10 @@
-//! The arguments of the command line. Those that may hold a password are never shown.
+//! The options of the command line. Arguments that may hold a password are never shown.
 
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use session_memory_host::{Delivery, Provider, Role, TtlPolicy};
-
-/// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
-/// component.
-///
-/// An option that is not given has the value of its environment variable. The
-/// password comes from REDIS_PASSWORD or --password-file, never from an argument.
-///
-/// Exit codes: 0 for success, 2 for an argument or a setting that is not allowed, 1
-/// for any other error.
-#[derive(Parser)]
-#[command(version)]
-pub struct Cli {
-    #[command(flatten)]
-    pub options: OptionArgs,
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Subcommand)]
-pub enum Command {
-    /// Append a message and print the new number of messages
-    Add {
-        session: String,
-        role: RoleArg,
-        /// The text; "-" or none reads standard input, unchanged
-        content: Option<String>,
-        /// A JSON object to keep with the message
-        #[arg(long, value_name = "JSON")]
-        metadata: Option<String>,
-    },
-    /// Print a session's messages, oldest first
-    Get(ReadArgs),
-    /// Print a session's messages, their number and its time to live
-    History(ReadArgs),
-    /// Delete a session
-    Clear { session: String },
-    /// Print whether a session has messages: true or false
-    Exists { session: String },
-    /// Print the number of messages in a session
-    Count { session: String },
-}
-
-#[derive(Args)]
-pub struct ReadArgs {
-    pub session: String,
-    /// Only the last N messages
-    #[arg(long, value_name = "N")]
-    pub limit: Option<u32>,
-    /// JSON, one object a line
-    #[arg(long)]
-    pub json: bool,
-}
+use clap::{Args, ValueEnum};
+use session_memory_host::{Delivery, Provider, TtlPolicy};
 
 /// Numbers stay texts here. They are parsed together with the environment variables.
 #[derive(Args)]
@@ -124,12 +72,6 @@ pub struct OptionArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum RoleArg {
-    User,
-    Assistant,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 pub enum ProviderArg {
     Redis,
     InMemory,
@@ -146,15 +88,6 @@ pub enum TtlPolicyArg {
     Sliding,
     Fixed,
     None,
-}
-
-impl From<RoleArg> for Role {
-    fn from(role: RoleArg) -> Role {
-        match role {
-            RoleArg::User => Role::User,
-            RoleArg::Assistant => Role::Assistant,
-        }
-    }
 }
 
 impl From<ProviderArg> for Provider {

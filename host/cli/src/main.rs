@@ -1,20 +1,37 @@
 //! The `session-memory` command: conversation memory from the shell.
 
 mod arguments;
+mod command;
 mod error;
 mod memory;
 mod output;
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use session_memory_host::MemoryError;
 
-use arguments::{Cli, Command, NOT_SHOWN, ReadArgs, may_hold_a_password, without_secrets};
+use arguments::{NOT_SHOWN, OptionArgs, may_hold_a_password, without_secrets};
+use command::Command;
 use error::CommandError;
-use memory::{open, prepare};
-use output::{print_history, print_history_as_json, print_messages, print_messages_as_json};
+use memory::prepare;
+
+/// Conversation memory for AI agents, kept in Redis by a sandboxed WebAssembly
+/// component.
+///
+/// An option that is not given has the value of its environment variable. The
+/// password comes from REDIS_PASSWORD or --password-file, never from an argument.
+///
+/// Exit codes: 0 for success, 2 for an argument or a setting that is not allowed, 1
+/// for any other error.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    options: OptionArgs,
+    #[command(subcommand)]
+    command: Command,
+}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -50,85 +67,8 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         .enable_all()
         .build()
         .map_err(CommandError::Runtime)?;
-    let result = runtime.block_on(operate(cli));
+    let result = prepare(cli.options).and_then(|memory| runtime.block_on(cli.command.run(&memory)));
     // Does not wait for a name lookup that continues after its deadline.
     runtime.shutdown_background();
     result
-}
-
-/// Does what the arguments ask for, and prints the result.
-async fn operate(cli: Cli) -> Result<(), CommandError> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    // Everything that can fail without a connection comes before it.
-    let prepared = prepare(cli.options)?;
-    let content = match &cli.command {
-        Command::Add { content, .. } => Some(content_of(content.as_deref())?),
-        _ => None,
-    };
-    let memory = open(&prepared).await?;
-    match cli.command {
-        Command::Add {
-            session,
-            role,
-            metadata,
-            ..
-        } => {
-            let content = content.unwrap_or_default();
-            let role = role.into();
-            let length = memory
-                .add(&session, role, &content, metadata.as_deref())
-                .await?;
-            writeln!(out, "{length}")
-        }
-        Command::Get(ReadArgs {
-            session,
-            limit,
-            json,
-        }) => {
-            let messages = memory.get(&session, limit).await?;
-            match json {
-                true => print_messages_as_json(&mut out, &messages),
-                false => print_messages(&mut out, &messages),
-            }
-        }
-        Command::History(ReadArgs {
-            session,
-            limit,
-            json,
-        }) => {
-            let history = memory.history(&session, limit).await?;
-            match json {
-                true => print_history_as_json(&mut out, &history),
-                false => print_history(&mut out, &history),
-            }
-        }
-        Command::Clear { session } => {
-            memory.clear(&session).await?;
-            Ok(())
-        }
-        Command::Exists { session } => writeln!(out, "{}", memory.exists(&session).await?),
-        Command::Count { session } => writeln!(out, "{}", memory.count(&session).await?),
-    }
-    .and_then(|()| out.flush())
-    .map_err(CommandError::Output)
-}
-
-/// The content of a message: the argument, or standard input.
-fn content_of(argument: Option<&str>) -> Result<String, CommandError> {
-    match argument {
-        Some(content) if content != "-" => Ok(content.to_owned()),
-        _ => {
-            let mut content = Vec::new();
-            io::stdin()
-                .read_to_end(&mut content)
-                .map_err(|source| CommandError::Input {
-                    what: "standard input".to_owned(),
-                    source,
-                })?;
-            String::from_utf8(content).map_err(|_| {
-                let text = "the content on standard input is not UTF-8";
-                CommandError::Memory(MemoryError::InvalidArgument(text.to_owned()).into())
-            })
-        }
-    }
 }

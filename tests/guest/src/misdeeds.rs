@@ -10,9 +10,9 @@ use core::cell::Cell;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::bindings::contract::memory::{self, GuestClient};
+use crate::bindings::contract::memory::{self, Action, GuestClient, Operation, Outcome};
 use crate::bindings::contract::types::{
-    Action, Error, History, Message, NewMessage, Operation, Options, Outcome, Role, ServerError,
+    Error, History, Message, NewMessage, Options, Role, ServerError,
 };
 use crate::bindings::wasi::cli::environment::get_environment;
 use crate::bindings::wasi::clocks::monotonic_clock::{now, subscribe_duration};
