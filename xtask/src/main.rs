@@ -29,9 +29,10 @@ usage: cargo xtask <command>
          do it for five seconds
   bench  set up, build, then compare with other Redis clients, which takes about ten
          minutes; --quick takes a minute and only shows that it works
-  bench --against REV
-         set up, build this version and another one, then compare them by turns,
-         which takes at most ten minutes without the builds";
+  bench --against REV [ROWS]
+         set up, build this version and another one, then compare them by turns, which
+         takes at most twelve minutes without the builds; with ROWS only the rows whose
+         names begin with it";
 
 /// The error is one line for the person who ran the command.
 type Result<T = ()> = std::result::Result<T, String>;
@@ -61,7 +62,8 @@ fn main() -> ExitCode {
         (Some("bench"), None, None) => setup::target().and_then(|()| bench::measure(false)),
         (Some("bench"), Some("--quick"), None) => build().and_then(|()| bench::measure(true)),
         (Some("bench"), Some("--against"), Some(revision)) => {
-            setup::target().and_then(|()| against::compare(&revision))
+            let only = arguments.next().unwrap_or_default();
+            setup::target().and_then(|()| against::compare(&revision, &only))
         }
         _ => {
             eprintln!("{USAGE}");

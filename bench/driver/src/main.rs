@@ -12,26 +12,33 @@
 //! |---|---|
 //! | `add`, `add-at-most-once` | an append of 200 bytes to a session of at most 20 messages |
 //! | `get-10`, `get-1000` | the read of the last messages, of 200 bytes each |
-//! | `history-10` | the same with the total and the time to live |
+//! | `get-10000` | the read of a whole session, without a limit |
+//! | `history-10` | the same as `get-10`, with the total and the time to live |
 //! | `turn` | an append and the read of the last ten messages, in one pipeline |
 //! | `exists` | whether a session exists |
 //! | `fresh` | a new instance with a new connection, and `exists` |
+//! | `add-64-callers`, `turn-64-callers` | 64 callers at once, each in a session of its own |
+//! | `add-64-one-session` | 64 callers at once, all in the same session |
+//!
+//! A single caller has a runtime of one thread, many callers share one of two threads. The
+//! count is that of all callers together.
 
 use std::hint::spin_loop;
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{env, error, thread};
 
 use session_memory_host::{
     Action, Builder, Connect, Delivery, NewMessage, Operation, Options, Role, SessionMemory,
     SessionMemoryPre,
 };
+use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+use tokio::task::JoinSet;
 
-type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn error::Error + Send + Sync>>;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let argument = env::args()
         .nth(1)
         .ok_or("usage: driver PORT, or: driver spin")?;
@@ -42,13 +49,13 @@ async fn main() -> Result<()> {
         }
         return Ok(());
     }
-    let mut driver = Driver::open(argument.parse()?).await?;
+    let mut driver = Driver::open(argument.parse()?)?;
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let line = line?;
         let (operation, count) = line.split_once(' ').ok_or("expected: OPERATION COUNT")?;
-        match driver.run(operation, count.parse()?).await? {
-            Some(nanoseconds) => writeln!(out, "{nanoseconds}")?,
+        match driver.run(operation, count.parse()?)? {
+            Some(time) => writeln!(out, "{}", time.as_nanos())?,
             None => writeln!(out, "unknown")?,
         }
         out.flush()?;
@@ -57,6 +64,43 @@ async fn main() -> Result<()> {
 }
 
 struct Driver {
+    // Each is dropped before its runtime.
+    single: Single,
+    runtime: Runtime,
+    many: Many,
+    many_runtime: Runtime,
+}
+
+impl Driver {
+    fn open(port: u16) -> Result<Driver> {
+        let runtime = RuntimeBuilder::new_current_thread().enable_all().build()?;
+        let single = runtime.block_on(Single::open(port))?;
+        let mut many_runtime = RuntimeBuilder::new_multi_thread();
+        let many_runtime = many_runtime.worker_threads(2).enable_all().build()?;
+        let many = many_runtime.block_on(Many::open(port))?;
+        Ok(Driver {
+            single,
+            runtime,
+            many,
+            many_runtime,
+        })
+    }
+
+    /// The time that so many operations take together; none if the operation is unknown.
+    fn run(&mut self, operation: &str, count: u32) -> Result<Option<Duration>> {
+        let (kind, sharing) = match operation {
+            "add-64-callers" => (Kind::Add, Sharing::Nothing),
+            "add-64-one-session" => (Kind::Add, Sharing::Session),
+            "turn-64-callers" => (Kind::Turn, Sharing::Nothing),
+            _ => return self.runtime.block_on(self.single.run(operation, count)),
+        };
+        let burst = self.many.burst(kind, sharing, count);
+        Ok(Some(self.many_runtime.block_on(burst)?))
+    }
+}
+
+/// One caller, who waits for each result.
+struct Single {
     memory: SessionMemory,
     at_most_once: SessionMemory,
     prepared: SessionMemoryPre,
@@ -64,34 +108,35 @@ struct Driver {
     appended: u32,
 }
 
-impl Driver {
-    async fn open(port: u16) -> Result<Driver> {
+impl Single {
+    async fn open(port: u16) -> Result<Single> {
         let at_most_once = builder(port, Delivery::AtMostOnce, Connect::AtOpen);
         let memory = builder(port, Delivery::ExactlyOnce, Connect::AtOpen);
         let prepared = builder(port, Delivery::ExactlyOnce, Connect::WithFirstOperation);
-        let mut driver = Driver {
+        let single = Single {
             memory: memory.open().await?,
             at_most_once: at_most_once.open().await?,
             prepared: prepared.preallocate(8).prepare()?,
-            content: String::new(),
+            content: text(0),
             appended: 0,
         };
-        driver.fill().await?;
-        Ok(driver)
+        single.fill().await?;
+        Ok(single)
     }
 
     /// Makes the sessions that are read.
-    async fn fill(&mut self) -> Result<()> {
-        for (session, count) in [("ten", 10), ("thousand", 1000)] {
+    async fn fill(&self) -> Result<()> {
+        for (session, count) in [("ten", 10), ("thousand", 1000), ("ten thousand", 10_000)] {
             self.memory.clear(session).await?;
             let messages: Vec<_> = (0..count).map(|number| message(&text(number))).collect();
-            self.memory.add_all(session, messages).await?;
+            for messages in messages.chunks(1000) {
+                self.memory.add_all(session, messages).await?;
+            }
         }
-        self.content = text(0);
         Ok(())
     }
 
-    async fn run(&mut self, operation: &str, count: u32) -> Result<Option<u128>> {
+    async fn run(&mut self, operation: &str, count: u32) -> Result<Option<Duration>> {
         let begin = Instant::now();
         for _ in 0..count {
             match operation {
@@ -109,24 +154,18 @@ impl Driver {
                 }
                 "get-10" => drop(self.memory.get("ten", Some(10)).await?),
                 "get-1000" => drop(self.memory.get("thousand", Some(1000)).await?),
+                "get-10000" => drop(self.memory.get("ten thousand", None).await?),
                 "history-10" => drop(self.memory.history("ten", Some(10)).await?),
                 "turn" => {
-                    let session_id = self.session();
-                    let add = Action::Add(message(&self.content));
-                    let turn = [add, Action::Get(Some(10))].map(|action| Operation {
-                        session_id: session_id.clone(),
-                        action,
-                    });
-                    for result in self.memory.pipeline(&turn).await? {
-                        result?;
-                    }
+                    let session = self.session();
+                    turn(&self.memory, &session, &self.content).await?;
                 }
                 "exists" => drop(self.memory.exists("ten").await?),
                 "fresh" => drop(self.prepared.open().await?.exists("ten").await?),
                 _ => return Ok(None),
             }
         }
-        Ok(Some(begin.elapsed().as_nanos()))
+        Ok(Some(begin.elapsed()))
     }
 
     /// A session for an append, which gets no more than twenty.
@@ -134,6 +173,81 @@ impl Driver {
         self.appended += 1;
         format!("{} {}", std::process::id(), self.appended / 20)
     }
+}
+
+/// Many callers at once, each of whom waits for its own results.
+struct Many {
+    memory: SessionMemory,
+}
+
+/// What each of many callers does.
+#[derive(Clone, Copy)]
+enum Kind {
+    Add,
+    Turn,
+}
+
+/// What many callers have in common.
+#[derive(Clone, Copy)]
+enum Sharing {
+    Nothing,
+    Session,
+}
+
+impl Many {
+    async fn open(port: u16) -> Result<Many> {
+        let memory = builder(port, Delivery::ExactlyOnce, Connect::AtOpen);
+        Ok(Many {
+            memory: memory.open().await?,
+        })
+    }
+
+    /// The time that so many operations of all callers take together.
+    async fn burst(&self, kind: Kind, sharing: Sharing, count: u32) -> Result<Duration> {
+        let session = |caller: u32| match sharing {
+            Sharing::Nothing => format!("{} many {caller}", std::process::id()),
+            Sharing::Session => format!("{} many", std::process::id()),
+        };
+        // The sessions begin empty with each burst.
+        for caller in 0..CALLERS {
+            self.memory.clear(&session(caller)).await?;
+        }
+        let begin = Instant::now();
+        let mut callers = JoinSet::new();
+        for caller in 0..CALLERS {
+            let memory = self.memory.clone();
+            let session = session(caller);
+            callers.spawn(async move {
+                let content = text(caller);
+                for _ in 0..count.div_ceil(CALLERS) {
+                    match kind {
+                        Kind::Add => {
+                            memory.add(&session, Role::User, &content, None).await?;
+                        }
+                        Kind::Turn => turn(&memory, &session, &content).await?,
+                    }
+                }
+                Result::Ok(())
+            });
+        }
+        while let Some(caller) = callers.join_next().await {
+            caller??;
+        }
+        Ok(begin.elapsed())
+    }
+}
+
+/// An append and a read of the last ten messages in one pipeline.
+async fn turn(memory: &SessionMemory, session: &str, content: &str) -> Result<()> {
+    let add = Action::Add(message(content));
+    let turn = [add, Action::Get(Some(10))].map(|action| Operation {
+        session_id: session.to_owned(),
+        action,
+    });
+    for result in memory.pipeline(&turn).await? {
+        result?;
+    }
+    Ok(())
 }
 
 fn builder(port: u16, delivery: Delivery, connect: Connect) -> Builder {
@@ -154,3 +268,6 @@ fn message(content: &str) -> NewMessage {
 fn text(number: u32) -> String {
     format!("{number:08} {}", "What is RAG? ".repeat(15))[..200].to_owned()
 }
+
+/// How many callers there are at once where there are many.
+const CALLERS: u32 = 64;
