@@ -1,18 +1,14 @@
-//! The allocator: talc, with two things that it is told about the memory of an instance.
+//! The allocator: talc, which is told how the memory of an instance grows.
 //!
-//! Small blocks are kept aside when they are freed. An operation asks for some dozen of
-//! them, and the next operation for the same again: there is no gap to be merged with
-//! another and split again in between.
-//!
-//! Memory begins with what the instance has anyway, and grows at its end. So does the
-//! block that lies there, which stays where it is: a reply that is read piece by piece
-//! is there once, not twice.
+//! Memory begins with the pages that the instance has anyway, and grows at its end. The
+//! last block grows in place with it: a reply that is received piece by piece is there
+//! once, not twice.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32::{memory_grow, memory_size};
-use core::cell::{Cell, UnsafeCell};
+use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull, null_mut};
 
 use talc::base::binning::Binning;
@@ -20,16 +16,9 @@ use talc::base::{CHUNK_UNIT, Talc};
 use talc::source::Source;
 use talc::wasm::WasmBinning;
 
-/// Talc, and for each size the small blocks that are free.
+/// Talc on the linear memory of an instance.
 pub struct Allocator {
     talc: UnsafeCell<Talc<LinearMemory, WasmBinning>>,
-    /// Each list is linked through the blocks themselves. Blocks stay in it: they are
-    /// no more than there were in use at one time.
-    free: [Cell<*mut Block>; SIZES],
-}
-
-struct Block {
-    next: *mut Block,
 }
 
 // SAFETY: `Sync` is about references that several threads share. The target has no
@@ -37,43 +26,11 @@ struct Block {
 unsafe impl Sync for Allocator {}
 
 impl Allocator {
-    /// With no block aside.
+    /// Creates an allocator. It takes memory for the first block.
     pub const fn new() -> Allocator {
         Allocator {
             talc: UnsafeCell::new(Talc::new(LinearMemory { end: None })),
-            free: [const { Cell::new(null_mut()) }; SIZES],
         }
-    }
-
-    /// The list of blocks that serve this layout; none if they would be large.
-    #[inline(always)]
-    fn small(&self, layout: Layout) -> Option<&Cell<*mut Block>> {
-        let is_aligned = layout.align() <= STEP;
-        self.free
-            .get(layout.size().div_ceil(STEP))
-            .filter(|_| is_aligned)
-    }
-
-    /// A new block: for a small layout, one that serves every layout of its list. Most
-    /// blocks come from a list.
-    ///
-    /// # Safety
-    ///
-    /// The size of the layout is not 0.
-    #[cold]
-    unsafe fn alloc_from_talc(&self, layout: Layout) -> *mut u8 {
-        let layout = match self.small(layout) {
-            Some(_) => layout.align_to(STEP).map(|layout| layout.pad_to_align()),
-            None => Ok(layout),
-        };
-        let Ok(layout) = layout else {
-            return null_mut();
-        };
-        // SAFETY: no other reference to talc exists, since there is one thread, and talc
-        // calls nothing that allocates. The caller promises that the size is not 0, and
-        // padding does not make it smaller.
-        let block = unsafe { (*self.talc.get()).allocate(layout) };
-        block.map_or(null_mut(), NonNull::as_ptr)
     }
 
     /// Makes a block larger or smaller where it is, if it can.
@@ -96,57 +53,35 @@ impl Allocator {
     }
 }
 
-// SAFETY: a block is either in one list or in use, and lists hold blocks of one layout,
-// which is at least the one that is asked for.
+// SAFETY: talc keeps what the trait asks for, and `realloc` keeps the contents.
 unsafe impl GlobalAlloc for Allocator {
     // Inlined wherever it is called, it would take 4 KB of the component.
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Some(free) = self.small(layout)
-            && !free.get().is_null()
-        {
-            let block = free.get();
-            // SAFETY: a block in a list is not in use, and `dealloc` has written the link
-            // when it put the block there.
-            free.set(unsafe { (*block).next });
-            return block.cast();
-        }
-        // SAFETY: whoever calls `alloc` promises that the size is not 0.
-        unsafe { self.alloc_from_talc(layout) }
+        // SAFETY: no other reference to talc exists, because there is one thread and talc
+        // calls nothing that allocates. The caller promises that the size is not 0.
+        let block = unsafe { (*self.talc.get()).allocate(layout) };
+        block.map_or(null_mut(), NonNull::as_ptr)
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        let Some(free) = self.small(layout) else {
-            // SAFETY: no other reference to talc exists, since there is one thread, and
-            // talc calls nothing that allocates. The block is not small, so talc has
-            // allocated it with this layout, and the caller gives it up.
-            return unsafe { (*self.talc.get()).deallocate(place, layout) };
-        };
-        let block: *mut Block = place.cast();
-        // SAFETY: the caller gives the block up. A small block has at least `STEP` bytes and
-        // is aligned to as many, which is enough for the link.
-        unsafe { block.write(Block { next: free.get() }) };
-        free.set(block);
+        // SAFETY: no other reference to talc exists, because there is one thread and talc
+        // calls nothing that allocates. The caller gives up a block of this layout.
+        unsafe { (*self.talc.get()).deallocate(place, layout) };
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let Ok(new_layout) = Layout::from_size_align(size, layout.align()) else {
             return null_mut();
         };
-        let stays = match (self.small(layout), self.small(new_layout)) {
-            (Some(old), Some(new)) => ptr::eq(old, new),
-            // SAFETY: the block is not small, so talc has allocated it with this layout.
-            // The rest is promised by whoever calls `realloc`.
-            (None, None) => unsafe { self.resize(place, layout, size) },
-            _ => false,
-        };
-        if stays {
-            return place;
-        }
-        // SAFETY: whoever calls `realloc` promises that the block was allocated with
-        // `layout` and that the new size is not 0. The new block is another one, and both
-        // have at least the smaller of the two sizes.
+        // SAFETY: the caller promises that the block was allocated with `layout` and that
+        // the new size is not 0. The new block is another one, and both have at least the
+        // smaller of the two sizes.
         unsafe {
+            if self.resize(place, layout, size) {
+                return place;
+            }
             let new = self.alloc(new_layout);
             if !new.is_null() {
                 new.copy_from_nonoverlapping(place, size.min(layout.size()));
@@ -240,7 +175,3 @@ unsafe extern "C" {
 
 /// Bytes by which memory grows.
 const PAGE: usize = 64 * 1024;
-/// Sizes of small blocks: 1 to 32 steps. None has a size of 0.
-const SIZES: usize = 33;
-/// Bytes, and what small blocks are aligned to.
-const STEP: usize = 16;
