@@ -1,20 +1,21 @@
 //! Those who are compared.
 
 mod floor;
+mod natives;
 mod ours;
 mod redis_rs;
 mod worker;
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use session_memory_host::Delivery;
-use tokio::runtime::Runtime;
-
 use crate::server::Redis;
-use crate::slot::{self, Operation, Result, Sample, Slot};
+use crate::slot::{Operation, Result, Sample, Slot};
 
 pub use floor::Floor;
+pub use natives::{Natives, serve};
 pub use ours::{Ours, builder};
 pub use redis_rs::RedisRs;
 pub use worker::Worker;
@@ -96,30 +97,48 @@ impl Contender {
     }
 }
 
-/// The clients of all of them, open.
+/// What the processes of the contenders are started from.
+pub struct Programs<'a> {
+    /// The server's.
+    pub address: SocketAddr,
+    /// The program for fred; without it, fred does not take part.
+    pub fred: Option<&'a Path>,
+    /// A Python that has the clients for Python; without it, they do not take part.
+    pub python: Option<&'a Path>,
+}
+
+/// The processes of all contenders.
 pub struct Contenders {
-    one_caller: Natives,
-    many_callers: Natives,
+    natives: Worker,
     fred: Option<Worker>,
     python: Option<Worker>,
 }
 
 impl Contenders {
-    /// Connects them. Those whose program is not given do not take part.
+    /// Starts them.
     ///
     /// # Errors
     ///
-    /// When one cannot be started or cannot connect.
-    pub fn open(
-        address: SocketAddr,
-        fred: Option<Worker>,
-        python: Option<Worker>,
-    ) -> Result<Contenders> {
+    /// When one cannot be started.
+    pub fn start(programs: &Programs<'_>) -> Result<Contenders> {
+        let port = programs.address.port().to_string();
+        let natives = {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("serve").arg(programs.address.to_string());
+            Worker::start(&mut command)?
+        };
+        let fred = |program| Worker::start(Command::new(program).arg(&port));
+        let python = |python| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/worker.py");
+            let mut command = Command::new(python);
+            // langchain-community says with every import that it is not cared for.
+            command.args(["-W", "ignore"]).arg(script).arg(&port);
+            Worker::start(&mut command)
+        };
         Ok(Contenders {
-            one_caller: Natives::open(address, 1)?,
-            many_callers: Natives::open(address, 2)?,
-            fred,
-            python,
+            natives,
+            fred: programs.fred.map(fred).transpose()?,
+            python: programs.python.map(python).transpose()?,
         })
     }
 
@@ -128,7 +147,7 @@ impl Contenders {
     ///
     /// # Errors
     ///
-    /// As [`slot::run`].
+    /// As [`Contenders::run`].
     pub fn load_script(&mut self, redis: &mut Redis) -> Result<()> {
         let slot = Slot {
             operation: Operation::Add,
@@ -145,8 +164,26 @@ impl Contenders {
         redis.clear(&slot)
     }
 
-    /// Those who take part in such a slot.
-    pub fn of(&self, operation: Operation, callers: usize) -> Vec<Contender> {
+    /// Gives a contender a slot.
+    ///
+    /// # Errors
+    ///
+    /// When its process ends, or has no program.
+    pub fn run(&mut self, contender: Contender, slot: &Slot) -> Result<Sample> {
+        let worker = match contender {
+            Contender::Fred => self.fred.as_mut(),
+            Contender::RedisPy | Contender::LangChain => self.python.as_mut(),
+            _ => Some(&mut self.natives),
+        };
+        let worker = worker.ok_or("its program is not there")?;
+        let sample = worker.run(contender.name(), slot);
+        sample.map_err(|error| format!("{}: {error}", contender.name()).into())
+    }
+}
+
+impl Programs<'_> {
+    /// The contenders that take part in such a slot.
+    pub fn contenders(&self, operation: Operation, callers: usize) -> Vec<Contender> {
         let is_there = |contender| match contender {
             Contender::Fred => self.fred.is_some(),
             Contender::RedisPy | Contender::LangChain => self.python.is_some(),
@@ -157,79 +194,7 @@ impl Contenders {
             .filter(|contender| is_there(*contender) && contender.does(operation, callers))
             .collect()
     }
-
-    /// Gives a contender a slot.
-    ///
-    /// # Errors
-    ///
-    /// As [`slot::run`].
-    pub fn run(&mut self, contender: Contender, slot: &Slot) -> Result<Sample> {
-        let natives = match slot.callers {
-            1 => &mut self.one_caller,
-            _ => &mut self.many_callers,
-        };
-        let sample = match contender {
-            Contender::Floor => natives
-                .runtime
-                .block_on(slot::run(&mut natives.floor, slot)),
-            Contender::FloorAtMostOnce => natives
-                .runtime
-                .block_on(slot::run(&mut natives.floor_at_most_once, slot)),
-            Contender::RedisRs => natives
-                .runtime
-                .block_on(slot::run(&mut natives.redis_rs, slot)),
-            Contender::ExactlyOnce => natives
-                .runtime
-                .block_on(slot::run(&mut natives.exactly_once, slot)),
-            Contender::AtMostOnce => natives
-                .runtime
-                .block_on(slot::run(&mut natives.at_most_once, slot)),
-            Contender::Fred => worker(&mut self.fred)?.run("fred", slot),
-            Contender::RedisPy | Contender::LangChain => {
-                worker(&mut self.python)?.run(contender.name(), slot)
-            }
-        };
-        sample.map_err(|error| format!("{}: {error}", contender.name()).into())
-    }
-}
-
-fn worker(worker: &mut Option<Worker>) -> Result<&mut Worker> {
-    Ok(worker.as_mut().ok_or("its program is not there")?)
 }
 
 /// For an operation and for a reply, with every Rust client.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Those that run in this process, on one runtime.
-struct Natives {
-    runtime: Runtime,
-    floor: Floor,
-    floor_at_most_once: Floor,
-    redis_rs: RedisRs,
-    exactly_once: Ours,
-    at_most_once: Ours,
-}
-
-impl Natives {
-    fn open(address: SocketAddr, callers: usize) -> Result<Natives> {
-        let runtime = slot::runtime(callers)?;
-        let (floor, floor_at_most_once, redis_rs, exactly_once, at_most_once) =
-            runtime.block_on(async {
-                Result::Ok((
-                    Floor::open(address, Delivery::ExactlyOnce).await?,
-                    Floor::open(address, Delivery::AtMostOnce).await?,
-                    RedisRs::open(address).await?,
-                    Ours::open(address, Delivery::ExactlyOnce).await?,
-                    Ours::open(address, Delivery::AtMostOnce).await?,
-                ))
-            })?;
-        Ok(Natives {
-            runtime,
-            floor,
-            floor_at_most_once,
-            redis_rs,
-            exactly_once,
-            at_most_once,
-        })
-    }
-}

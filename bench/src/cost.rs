@@ -10,7 +10,7 @@ use std::time::Instant;
 use session_memory_host::{COMPONENT, Connect, Delivery};
 
 use crate::allocations::{self, Allocations};
-use crate::contender::{Contender, Contenders, Ours, RedisRs, builder};
+use crate::contender::{Contender, Natives, Ours, RedisRs, builder};
 use crate::server::Redis;
 use crate::slot::{self, Client, Operation, Result, Session, Slot, nanoseconds};
 use crate::stats::median;
@@ -64,13 +64,7 @@ pub struct Counted {
 /// # Errors
 ///
 /// That of the first measurement that fails.
-pub fn measure(
-    address: SocketAddr,
-    redis: &mut Redis,
-    contenders: &mut Contenders,
-    cli: &Path,
-    quick: bool,
-) -> Result<Costs> {
+pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) -> Result<Costs> {
     let (times, sizes) = match quick {
         true => (2, &[(100, 200)][..]),
         false => (20, &[(1_000, 4_000), (10_000, 200)][..]),
@@ -114,7 +108,7 @@ pub fn measure(
     let exists = ["--host", "127.0.0.1", "--port", &port, "exists", SESSION];
     let costs = Costs {
         memory,
-        allocations: counted(redis, contenders)?,
+        allocations: counted(redis, &mut Natives::open(address)?)?,
         component: COMPONENT.len(),
         compile: repeated(times.min(5), || open(false))?,
         load: repeated(times, || open(true))?,
@@ -131,7 +125,7 @@ const SESSION: &str = "costs";
 /// The median time of so many.
 fn repeated(times: usize, once: impl Fn() -> Result<f64>) -> Result<f64> {
     let times: Vec<f64> = (0..times).map(|_| once()).collect::<Result<_>>()?;
-    Ok(median(&times).ok_or("nothing was timed")?)
+    Ok(median(times).ok_or("nothing was timed")?)
 }
 
 fn timed(once: impl FnOnce() -> Result<()>) -> Result<f64> {
@@ -230,7 +224,7 @@ fn status(field: &str) -> Option<u64> {
 }
 
 /// Allocations of operations, of those contenders that run in this process.
-fn counted(redis: &mut Redis, contenders: &mut Contenders) -> Result<Vec<Counted>> {
+fn counted(redis: &mut Redis, natives: &mut Natives) -> Result<Vec<Counted>> {
     let of = [
         Contender::RedisRs,
         Contender::ExactlyOnce,
@@ -257,7 +251,7 @@ fn counted(redis: &mut Redis, contenders: &mut Contenders) -> Result<Vec<Counted
         for contender in of {
             if contender.does(operation, 1) {
                 allocations::count();
-                let sample = contenders.run(contender, &slot);
+                let sample = natives.run(contender, &slot);
                 let Allocations { count, bytes } = allocations::counted();
                 let operations = sample?.operations as f64;
                 counted.push((

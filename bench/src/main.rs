@@ -3,17 +3,19 @@
 //! on a machine that does other things too. `cargo xtask bench` starts it.
 //!
 //! ```text
-//! rounds          a work, again and again: who has a turn when, and the ratios
-//!   contender     those who are compared
+//! rounds          works, again and again: who has a turn when, and the ratios
+//!   contender     those who are compared, in processes of their own
 //!     slot        one contender's turn: the loop that times it
 //!     element     what clients without this project write around their library
 //!   server        what lies in Redis, and the time that it uses
-//!   stats         medians, spreads
+//!   stats         medians, and their 95 % intervals
+//!   awake         cores that do not fall asleep in between
 //! cost            memory, allocations, size, start
 //!   allocations   the allocator that counts them
-//! awake           cores that do not fall asleep in between
+//! instructions    what an operation executes
 //! targets         what is to be reached
 //! report, plot    what is shown of it
+//!   shown         numbers with units
 //! ```
 
 mod allocations;
@@ -21,24 +23,26 @@ mod awake;
 mod contender;
 mod cost;
 mod element;
+mod instructions;
 mod plot;
 mod report;
 mod rounds;
 mod server;
+mod shown;
 mod slot;
 mod stats;
 mod targets;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser};
 
 use awake::Awake;
-use contender::{Contenders, Worker};
+use contender::{Contenders, Programs};
 use report::Report;
 use rounds::{Effort, Work};
 use server::Redis;
@@ -50,6 +54,8 @@ use slot::{Operation, Result};
 enum Cli {
     /// Measures, and writes the report.
     Run(Run),
+    /// Runs the slots that standard input asks for, with the clients of this program.
+    Serve { address: SocketAddr },
     /// Spins until standard input ends.
     Spin,
     /// Prints by how many bytes this process grows when it reads a session.
@@ -70,6 +76,9 @@ struct Run {
     /// The command `session-memory`.
     #[arg(long)]
     cli: PathBuf,
+    /// The program of bench/driver, whose instructions are counted.
+    #[arg(long)]
+    driver: PathBuf,
     /// The program that takes part for fred.
     #[arg(long)]
     fred: Option<PathBuf>,
@@ -87,6 +96,7 @@ struct Run {
 fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Run(run) => bench(&run),
+        Cli::Serve { address } => contender::serve(address),
         Cli::Spin => {
             awake::spin();
             Ok(())
@@ -109,60 +119,68 @@ fn main() -> ExitCode {
 fn bench(run: &Run) -> Result<()> {
     let begin = Instant::now();
     let mut left_out = Vec::new();
+    if run.fred.is_none() {
+        left_out.push("fred, which was not built".to_owned());
+    }
+    if run.python.is_none() {
+        left_out.push("Python's clients, which were not installed".to_owned());
+    }
+    let programs = Programs {
+        address: run.address,
+        fred: run.fred.as_deref(),
+        python: run.python.as_deref(),
+    };
     let mut redis = Redis::connect(run.address)?;
-    let mut contenders = open(run, &mut left_out)?;
-    contenders.load_script(&mut redis)?;
+    Contenders::start(&programs)?.load_script(&mut redis)?;
 
     let mut works = works(run.quick);
     if let Some(only) = &run.only {
         works.retain(|work| work.name().starts_with(only));
     }
     let effort = match run.quick {
-        true => Effort { rounds: 2, time: 4 },
+        true => Effort {
+            rounds: 2,
+            limit: Duration::ZERO,
+            turns: 1,
+            time: 4,
+            share: Duration::ZERO,
+        },
         false => Effort {
-            rounds: 15,
-            time: 60,
+            rounds: 8,
+            limit: Duration::from_secs(9 * 60),
+            turns: 4,
+            time: 12,
+            share: Duration::from_secs(2),
         },
     };
-    let mut all = Vec::new();
-    for (number, work) in works.iter().enumerate() {
-        let effort = match work.last {
-            100_000.. => Effort {
-                rounds: effort.rounds.min(5),
-                ..effort
-            },
-            _ => effort,
-        };
-        eprint!("[{}/{}] {} ...", number + 1, works.len() + 1, work.name());
-        // More callers leave no core without work, and what spins would keep the kernel
-        // from moving a thread to where it finds one.
-        let _awake = match work.callers {
-            1 => Some(Awake::keep()?),
-            _ => None,
-        };
-        let measured = rounds::measure(&mut contenders, &mut redis, *work, effort)?;
-        eprintln!(" {} s since the start", begin.elapsed().as_secs());
-        println!("{}: {}", work.name(), report::line(&measured));
-        all.push(measured);
+    let all = rounds::measure(&programs, &mut redis, &works, effort)?;
+    for measured in &all {
+        println!("{}: {}", measured.work.name(), report::line(measured));
     }
     if run.only.is_some() {
         return Ok(());
     }
-    eprintln!("[{0}/{0}] memory, size, start ...", works.len() + 1);
-    let _awake = Awake::keep()?;
-    let costs = cost::measure(
-        run.address,
-        &mut redis,
-        &mut contenders,
-        &run.cli,
-        run.quick,
-    )?;
+    eprintln!("memory, size, start");
+    let costs = {
+        let _awake = Awake::keep()?;
+        cost::measure(run.address, &mut redis, &run.cli, run.quick)?
+    };
+    eprintln!("instructions");
+    let instructions = match instructions::can_count() {
+        true => instructions(run)?,
+        false => {
+            let hint = instructions::INSTALL_HINT;
+            left_out.push(format!("instructions; to count them, {hint}"));
+            Vec::new()
+        }
+    };
 
     fs::create_dir_all(&run.output)?;
     plot::draw(&all, &run.output)?;
     let report = Report {
         all: &all,
         costs: &costs,
+        instructions: &instructions,
         server: redis.version()?,
         quick: run.quick,
         effort,
@@ -178,30 +196,18 @@ fn bench(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// All contenders whose programs are there.
-fn open(run: &Run, left_out: &mut Vec<String>) -> Result<Contenders> {
-    let port = run.address.port().to_string();
-    let fred = match &run.fred {
-        Some(program) => Some(Worker::start(Command::new(program).arg(&port))?),
-        None => {
-            left_out.push("fred, which was not built".to_owned());
-            None
-        }
+/// What the operations of the driver execute; of a quick run the first two.
+fn instructions(run: &Run) -> Result<Vec<(&'static str, f64)>> {
+    let count = match run.quick {
+        true => 2,
+        false => instructions::OPERATIONS.len(),
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/worker.py");
-    let python = match &run.python {
-        Some(python) => {
-            let mut command = Command::new(python);
-            // langchain-community says with every import that it is not cared for.
-            command.args(["-W", "ignore"]).arg(script).arg(&port);
-            Some(Worker::start(&mut command)?)
-        }
-        None => {
-            left_out.push("Python's clients, which were not installed".to_owned());
-            None
-        }
-    };
-    Contenders::open(run.address, fred, python)
+    let mut counted = Vec::new();
+    for operation in &instructions::OPERATIONS[..count] {
+        let instructions = instructions::count(&run.driver, run.address.port(), *operation)?;
+        counted.extend(instructions.map(|instructions| (operation.0, instructions)));
+    }
+    Ok(counted)
 }
 
 /// What is measured, in the order of the report.

@@ -10,8 +10,8 @@ use plotters::style::{Color, ShapeStyle};
 
 use crate::contender::Contender;
 use crate::rounds::{Measured, Work};
+use crate::shown::{shown_bytes, shown_count, shown_time};
 use crate::slot::{Operation, Result};
-use crate::stats::{shown_bytes, shown_count, shown_time};
 
 /// The names of the files, each with its title.
 pub const PLOTS: [(&str, &str); 4] = [

@@ -10,7 +10,8 @@ use chrono::DateTime;
 use crate::contender::Contender;
 use crate::cost::Costs;
 use crate::rounds::{Effort, Measured, Row};
-use crate::stats::{Spread, shown_bytes, shown_count, shown_rate, shown_time};
+use crate::shown::{shown_bytes, shown_count, shown_rate, shown_time};
+use crate::stats::Estimate;
 use crate::targets::{Target, Unit, targets};
 
 /// All that a report says.
@@ -19,6 +20,8 @@ pub struct Report<'a> {
     pub all: &'a [Measured],
     /// Everything else.
     pub costs: &'a Costs,
+    /// Operations of the driver, and the instructions of each.
+    pub instructions: &'a [(&'static str, f64)],
     /// The server's name and version.
     pub server: String,
     /// Whether it is the report of a quick run.
@@ -40,11 +43,18 @@ impl Report<'_> {
         }
         text += &self.machine();
         text += METHOD;
-        let Effort { rounds, time } = self.effort;
+        let Effort {
+            rounds,
+            turns,
+            time,
+            ..
+        } = self.effort;
+        let most = self.all.iter().map(|measured| measured.rounds).max();
         let _ = write!(
             text,
-            "\nThis run: {rounds} rounds (5 of the longest history) of {time} ms a contender \
-             and work, three times that with more than one caller.\n"
+            "\nThis run: {rounds} to {} rounds a work, of at most {turns} turns a contender, of \
+             {time} ms each, three times that with more than one caller.\n",
+            most.unwrap_or_default()
         );
         for left_out in self.left_out {
             let _ = write!(text, "\nLeft out: {left_out}.\n");
@@ -58,6 +68,7 @@ impl Report<'_> {
         self.tables(&mut text, |callers| callers > 1);
         text += &self.memory();
         text += &self.allocations();
+        text += &self.instructions();
         text += &self.start();
         text += &target_table(&targets(self.all, self.costs));
         text
@@ -167,6 +178,24 @@ impl Report<'_> {
         text
     }
 
+    fn instructions(&self) -> String {
+        if self.instructions.is_empty() {
+            return String::new();
+        }
+        let mut text =
+            "\n## Instructions\n\nAn operation's, outside of the kernel, in the process \
+             of `bench/driver`, whose messages have 200 bytes and no metadata (`valgrind \
+             --tool=callgrind`). They differ by less than 1 % from one run to the next, whatever \
+             the machine does; times cannot be told from them.\n\n\
+             | operation | instructions |\n|---|--:|\n"
+                .to_owned();
+        for (operation, instructions) in self.instructions {
+            let instructions = shown_count(instructions.round() as usize);
+            let _ = writeln!(text, "| {operation} | {instructions} |");
+        }
+        text
+    }
+
     fn start(&self) -> String {
         let costs = self.costs;
         let mut text = "\n## Size and start\n\n| | |\n|---|--:|\n".to_owned();
@@ -215,6 +244,7 @@ fn table(measured: &Measured) -> String {
             server_cpu,
             to_floor,
             to_redis_rs,
+            ..
         } = row;
         let [p50, client_cpu, server_cpu] =
             [p50, client_cpu, server_cpu].map(|time| shown_time(*time));
@@ -241,7 +271,7 @@ pub fn line(measured: &Measured) -> String {
         };
         let ratio = match (row.contender, row.to_redis_rs) {
             (Contender::RedisRs, _) | (_, None) => String::new(),
-            (_, Some(spread)) => format!(" ×{:.2}", spread.median),
+            (_, Some(ratio)) => format!(" ×{ratio}"),
         };
         format!("{} {value}{ratio}", row.contender.name())
     };
@@ -252,7 +282,8 @@ pub fn line(measured: &Measured) -> String {
 /// The table of what is to be reached.
 pub fn target_table(targets: &[Target]) -> String {
     let mut text = "\n## Targets\n\nRatios of latencies are those of medians with one caller; of \
-         the guest's memory it is the greatest.\n\n| work | measured | must | aim | reached? |\n\
+         the guest's memory it is the greatest. What is reached is said of the whole \
+         interval.\n\n| work | measured | must | aim | reached? |\n\
          |---|--:|--:|--:|---|\n"
         .to_owned();
     for target in targets {
@@ -261,18 +292,23 @@ pub fn target_table(targets: &[Target]) -> String {
             Unit::Bytes => shown_bytes(value),
             Unit::Time => shown_time(value),
         };
-        let reached = match (target.reached(), target.aim_reached()) {
+        let measured = |estimate: Estimate| match estimate.low < estimate.high {
+            true => estimate.to_string(),
+            false => shown(estimate.median),
+        };
+        let is_reached = match (target.is_reached(), target.is_aim_reached()) {
             (_, Some(true)) => "yes, the aim too",
             (Some(true), _) => "yes",
             (Some(false), _) => "no",
+            (None, _) if target.measured.is_some() => "cannot be told",
             (None, _) => "not measured",
         };
         let side = target.good.sign();
         let _ = writeln!(
             text,
-            "| {} | {} | {side} {} | {side} {} | {reached} |",
+            "| {} | {} | {side} {} | {side} {} | {is_reached} |",
             target.work,
-            target.measured.map_or(NONE.to_owned(), shown),
+            target.measured.map_or(NONE.to_owned(), measured),
             shown(target.must),
             shown(target.aim),
         );
@@ -280,8 +316,8 @@ pub fn target_table(targets: &[Target]) -> String {
     text
 }
 
-fn shown_ratio(spread: Option<Spread>) -> String {
-    spread.map_or(NONE.to_owned(), |spread| spread.to_string())
+fn shown_ratio(ratio: Option<Estimate>) -> String {
+    ratio.map_or(NONE.to_owned(), |ratio| ratio.to_string())
 }
 
 /// The version of a package in a `Cargo.lock`.
@@ -307,12 +343,18 @@ the ratios, not the times.";
 
 const METHOD: &str = "
 One private Redis on the loopback interface, nothing on disk. Where there is `chrt` and one caller, \
-processes of the idle class keep the cores awake in between. The work is done in rounds; in \
-each, every contender has its turn, in an order that rotates. A turn begins with a fifth of its \
-time to warm up. p50 is the median of the rounds' medians; p99 and p99.9 are those of all \
-operations of all rounds, where there were enough of them. A ratio is that of a round, to the floor and to redis-rs in the same \
-round: shown are the median of the rounds, the least and the greatest. CPU times are of the \
-whole turn, an operation; the client's is that of its process, all threads.
+processes of the idle class keep the cores awake in between. The work is done in rounds. Each has \
+new processes, since one differs from the next by some per cent for as long as it lives. In a round \
+every contender has several short turns at each work, in an order that rotates. A turn begins with \
+a fourth of its time to warm up. p50 is the median of the turns' medians; p99 and p99.9 are those \
+of all operations of all turns, where there were enough of them. CPU times are of the whole turn, \
+an operation; the client's is that of its process, all threads.
+
+A ratio, to the floor and to redis-rs, is that of a turn to the other's turn next to it. Shown are \
+the median, and its 95 % interval in parentheses: a bootstrap of the medians of the rounds. A work \
+takes part until the intervals of ours are within 3 % of the ratio, or the time is over; a ratio \
+whose interval is wider has a `*`. What the interval does not know of is the next build: the same \
+source can take 2 % more or less when its code lies elsewhere; nor another machine.
 
 - **floor**: the bytes that the component sends, but a long session in one `LRANGE`, built \
 before, on a Tokio TCP stream with `TCP_NODELAY`; of the replies nothing but the end is looked for. With more callers, each has a \
@@ -356,7 +398,8 @@ mod tests {
             client_cpu: 12_000.0,
             server_cpu: 6_000.0,
             to_floor: None,
-            to_redis_rs: Spread::of([1.0, 1.0]),
+            to_redis_rs: Estimate::of(&[1.0, 1.0]),
+            p50_by_round: Vec::new(),
         };
         let measured = Measured {
             work: Work {
@@ -365,6 +408,7 @@ mod tests {
                 last: 10,
                 callers: 1,
             },
+            rounds: 2,
             rows: vec![row],
         };
         let table = table(&measured);
@@ -381,9 +425,13 @@ mod tests {
 
     #[test]
     fn targets_say_whether_they_are_reached() {
-        let target = |measured| Target {
+        let target = |interval: Option<(f64, f64)>| Target {
             work: "add",
-            measured,
+            measured: interval.map(|(low, high)| Estimate {
+                median: f64::midpoint(low, high),
+                low,
+                high,
+            }),
             must: 1.1,
             aim: 0.95,
             good: Good::Below,
@@ -391,11 +439,18 @@ mod tests {
         };
         for (measured, expected) in [
             (
-                Some(0.9),
+                Some((0.9, 0.9)),
                 "| add | 0.90 | ≤ 1.10 | ≤ 0.95 | yes, the aim too |",
             ),
-            (Some(1.0), "| add | 1.00 | ≤ 1.10 | ≤ 0.95 | yes |"),
-            (Some(1.2), "| add | 1.20 | ≤ 1.10 | ≤ 0.95 | no |"),
+            (
+                Some((0.94, 0.96)),
+                "| add | 0.95 (0.94–0.96) | ≤ 1.10 | ≤ 0.95 | yes |",
+            ),
+            (
+                Some((1.0, 1.2)),
+                "| add | 1.10 (1.00–1.20) * | ≤ 1.10 | ≤ 0.95 | cannot be told |",
+            ),
+            (Some((1.2, 1.2)), "| add | 1.20 | ≤ 1.10 | ≤ 0.95 | no |"),
             (None, "| add | – | ≤ 1.10 | ≤ 0.95 | not measured |"),
         ] {
             let table = target_table(&[target(measured)]);

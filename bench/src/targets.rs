@@ -4,13 +4,14 @@ use crate::contender::Contender::{AtMostOnce, ExactlyOnce};
 use crate::cost::Costs;
 use crate::rounds::{Measured, Work};
 use crate::slot::Operation::{Add, Fresh, Get, Turn};
+use crate::stats::Estimate;
 
 /// One aim, and how far it was reached.
 pub struct Target {
     /// Of what.
     pub work: &'static str,
     /// What was measured; none if it was not, in this run.
-    pub measured: Option<f64>,
+    pub measured: Option<Estimate>,
     /// The bound.
     pub must: f64,
     /// What is aimed at.
@@ -52,21 +53,23 @@ pub enum Unit {
 }
 
 impl Target {
-    /// Whether the bound is kept; none if it was not measured.
-    pub fn reached(&self) -> Option<bool> {
-        Some(self.within(self.must, self.measured?))
+    /// Whether the bound is kept; none if the interval does not tell.
+    pub fn is_reached(&self) -> Option<bool> {
+        self.is_within(self.must)
     }
 
-    /// Whether the aim is reached.
-    pub fn aim_reached(&self) -> Option<bool> {
-        Some(self.within(self.aim, self.measured?))
+    /// Whether the aim is reached; none if the interval does not tell.
+    pub fn is_aim_reached(&self) -> Option<bool> {
+        self.is_within(self.aim)
     }
 
-    fn within(&self, bound: f64, measured: f64) -> bool {
-        match self.good {
-            Good::Below => measured <= bound,
-            Good::Above => measured >= bound,
-        }
+    fn is_within(&self, bound: f64) -> Option<bool> {
+        let Estimate { low, high, .. } = self.measured?;
+        let (best, worst) = match self.good {
+            Good::Below => (low <= bound, high <= bound),
+            Good::Above => (high >= bound, low >= bound),
+        };
+        (best == worst).then_some(best)
     }
 }
 
@@ -84,12 +87,20 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
             .row(contender)
     };
     let to_redis_rs = |operation, content, last, callers, contender| {
-        let spread = row(operation, content, last, callers, contender)?.to_redis_rs;
-        Some(spread?.median)
+        row(operation, content, last, callers, contender)?.to_redis_rs
     };
-    let to_floor = |contender| Some(row(Add, 200, 10, 1, contender)?.to_floor?.median);
-    let p50_of_get = |last| Some(row(Get, 200, last, 1, ExactlyOnce)?.p50);
-    let growth = || Some(p50_of_get(100_000)? / p50_of_get(1_000)?);
+    let to_floor = |contender| row(Add, 200, 10, 1, contender)?.to_floor;
+    let p50_of_get = |last| Some(&row(Get, 200, last, 1, ExactlyOnce)?.p50_by_round);
+    let growth = || {
+        let rounds = p50_of_get(100_000)?.iter().zip(p50_of_get(1_000)?);
+        Estimate::of(&rounds.map(|(long, short)| long / short).collect::<Vec<_>>())
+    };
+    // Counted, or a median that is far from its bound.
+    let exact = |value| Estimate {
+        median: value,
+        low: value,
+        high: value,
+    };
     let guest_memory = costs
         .memory
         .iter()
@@ -175,7 +186,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
         ),
         target(
             "guest's memory of a get at its peak, to the bytes of the reply",
-            guest_memory,
+            guest_memory.map(exact),
             3.0,
             2.0,
         ),
@@ -183,7 +194,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
             unit: Unit::Bytes,
             ..target(
                 "size of the component",
-                Some(costs.component as f64),
+                Some(exact(costs.component as f64)),
                 200e3,
                 120e3,
             )
@@ -192,7 +203,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
             unit: Unit::Time,
             ..target(
                 "a process of the command that asks exists",
-                Some(costs.command),
+                Some(exact(costs.command)),
                 25e6,
                 12e6,
             )
@@ -205,24 +216,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_has_a_good_side() {
-        for (good, measured, expected) in [
-            (Good::Below, Some(1.0), Some(true)),
-            (Good::Below, Some(1.01), Some(false)),
-            (Good::Above, Some(1.0), Some(true)),
-            (Good::Above, Some(0.99), Some(false)),
+    fn a_bound_is_reached_if_the_whole_interval_is_on_its_good_side() {
+        for (good, interval, expected) in [
+            (Good::Below, Some((0.9, 1.0)), Some(true)),
+            (Good::Below, Some((0.99, 1.01)), None),
+            (Good::Below, Some((1.01, 1.02)), Some(false)),
+            (Good::Above, Some((1.0, 1.1)), Some(true)),
+            (Good::Above, Some((0.99, 1.01)), None),
+            (Good::Above, Some((0.98, 0.99)), Some(false)),
             (Good::Below, None, None),
         ] {
             let target = Target {
                 work: "",
-                measured,
+                measured: interval.map(|(low, high)| Estimate {
+                    median: f64::midpoint(low, high),
+                    low,
+                    high,
+                }),
                 must: 1.0,
                 aim: 1.0,
                 good,
                 unit: Unit::Ratio,
             };
-            assert_eq!(target.reached(), expected);
-            assert_eq!(target.aim_reached(), expected);
+            assert_eq!(target.is_reached(), expected);
+            assert_eq!(target.is_aim_reached(), expected);
         }
     }
 }

@@ -1,10 +1,16 @@
-//! `cargo xtask bench --against REV`: this version and another one by turns.
+//! `cargo xtask bench --against REV [ROWS]`: this version and another one by turns.
 //!
 //! Each version has its driver (`bench/driver`), a process that runs operations as it is
 //! told. A row of the report is one operation. Its bursts are short, and alternate between
-//! the two drivers, so that what disturbs the machine disturbs both. A row goes on until
-//! the 95 % interval of its ratio is within 3 % of the ratio, or its time is over.
+//! the two drivers, so that what disturbs the machine disturbs both.
+//!
+//! One process differs from the next by up to 3 %, for as long as it lives: its code and
+//! its data lie at other addresses. So both drivers are started anew for each round. The
+//! ratio of a round is the median of its pairs of bursts, and the 95 % interval is that of
+//! the median of the rounds. A row takes part until its interval is narrow enough, or the
+//! time is over.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,47 +20,90 @@ use std::time::{Duration, Instant};
 
 use session_memory_test_support::Server;
 
-use crate::{Result, checkout, command, run, setup, step, target_dir};
+use crate::stats::{Estimate, median};
+use crate::{Result, command, instructions, run, setup, step, target_dir};
 
-/// Builds the two versions and compares them.
-///
-/// With `only`, the rows whose names begin with it.
+/// Builds the two versions and compares them, by the rows whose names begin with `only`.
 pub fn compare(revision: &str, only: &str) -> Result {
     setup::redis()?;
-    let folder = target_dir()?.join("against");
-    let other = checkout_of(revision, &folder)?;
-    step(&format!(
-        "building {revision}; the first time this takes some minutes"
-    ));
-    let other = driver(&other, &folder.join("other"))?;
-    step("building this version");
-    let this = driver(&checkout(), &folder.join("this"))?;
+    setup::valgrind();
+    let mut rows: Vec<Row> = ROWS.map(Row::new).into();
+    rows.retain(|row| row.operation.starts_with(only));
+    if rows.is_empty() {
+        return Err(format!("no row begins with {only}"));
+    }
+    let other = driver(&commit_of(revision)?)?;
+    let this = driver(&working_tree()?)?;
     step("starting a private Redis");
     let server = Server::start(&[]).map_err(|error| error.to_string())?;
-    let mut drivers = [
-        Driver::start(&this, server.port())?,
-        Driver::start(&other, server.port())?,
-    ];
-    step("measuring, at most a minute a row");
+    step("measuring, at most eight minutes");
+    let begin = Instant::now();
+    let mut number = 0;
+    while begin.elapsed() < LONGEST && rows.iter().any(|row| !row.is_done()) {
+        round([&this, &other], server.port(), number, &mut rows)?;
+        number += 1;
+        eprint!("\rround {number}");
+    }
+    eprintln!();
     println!(
         "{:20}{:>12}{:>12}  ratio, and its 95 % interval",
         "operation", "this, µs", "other, µs"
     );
-    for (operation, burst, callers) in ROWS {
-        if !operation.starts_with(only) {
+    for row in &rows {
+        println!("{row}");
+    }
+    if instructions::can_count() {
+        count_instructions([&this, &other], server.port(), only)?;
+    }
+    Ok(())
+}
+
+/// Prints what an operation executes outside of the kernel, with both versions.
+fn count_instructions(programs: [&Path; 2], port: u16, only: &str) -> Result {
+    step("counting instructions");
+    println!(
+        "\n{:20}{:>12}{:>12}  ratio",
+        "instructions", "this", "other"
+    );
+    for operation in instructions::OPERATIONS {
+        if !operation.0.starts_with(only) {
+            continue;
+        }
+        if crate::interrupted() {
+            return Err("interrupted".to_owned());
+        }
+        let count = |program| instructions::count(program, port, operation);
+        print!("{:20}", operation.0);
+        match (count(programs[0])?, count(programs[1])?) {
+            (Some(this), Some(other)) => {
+                println!("{this:>12.0}{other:>12.0}  {:.3}", this / other);
+            }
+            _ => println!("  not known to both"),
+        }
+    }
+    Ok(())
+}
+
+/// One round of the rows that are not exact yet, with new processes.
+fn round(programs: [&Path; 2], port: u16, number: usize, rows: &mut [Row]) -> Result {
+    let mut drivers = [
+        Driver::start(programs[0], port)?,
+        Driver::start(programs[1], port)?,
+    ];
+    for row in rows {
+        if crate::interrupted() {
+            return Err("interrupted".to_owned());
+        }
+        if row.is_done() {
             continue;
         }
         // Many callers leave no core without work. What spins would keep the kernel from
         // moving a thread to a core that is idle.
-        let _awake = match callers {
-            Callers::One => keep_awake(&this)?,
+        let _awake = match row.callers {
+            Callers::One => keep_awake(programs[0])?,
             Callers::Many => Vec::new(),
         };
-        let row = row(&mut drivers, operation, burst)?;
-        if crate::interrupted() {
-            return Err("interrupted".to_owned());
-        }
-        println!("{operation:20}{row}");
+        row.round(&mut drivers, number)?;
     }
     Ok(())
 }
@@ -81,116 +130,151 @@ enum Callers {
     Many,
 }
 
-/// One row, from the operation on.
-fn row(drivers: &mut [Driver; 2], operation: &str, burst: u32) -> Result<String> {
-    let begin = Instant::now();
-    // The first burst of each is slower, and not counted.
-    let mut known = true;
-    for driver in &mut *drivers {
-        known &= driver.burst(operation, burst)?.is_some();
-    }
-    if !known {
-        return Ok("  not known to both".to_owned());
-    }
-    let (mut ratios, mut times) = (Vec::new(), [Vec::new(), Vec::new()]);
-    loop {
-        // Each of them is as often the first.
-        let first = ratios.len() % 2;
-        let mut pair = [0.0; 2];
-        for at in [first, 1 - first] {
-            pair[at] = drivers[at].burst(operation, burst)?.unwrap_or(f64::NAN);
-            times[at].push(pair[at] / f64::from(burst));
+/// One operation, and what both versions took for it.
+struct Row {
+    operation: &'static str,
+    burst: u32,
+    callers: Callers,
+    /// Of this version to the other one, by rounds.
+    ratios: Vec<f64>,
+    /// Microseconds of an operation with this version and with the other one, by bursts.
+    times: [Vec<f64>; 2],
+    /// Whether both drivers know the operation.
+    is_known: bool,
+}
+
+impl Row {
+    fn new((operation, burst, callers): (&'static str, u32, Callers)) -> Row {
+        Row {
+            operation,
+            burst,
+            callers,
+            ratios: Vec::new(),
+            times: [Vec::new(), Vec::new()],
+            is_known: true,
         }
-        ratios.push(pair[0] / pair[1]);
-        let is_over = begin.elapsed() > LONGEST_ROW;
-        if ratios.len() % PAIRS != 0 && !is_over {
-            continue;
+    }
+
+    fn round(&mut self, drivers: &mut [Driver; 2], number: usize) -> Result {
+        // The first burst of each is slower, and not counted.
+        for driver in &mut *drivers {
+            self.is_known &= driver.burst(self.operation, self.burst)?.is_some();
         }
-        let ratio = median(&mut ratios.clone());
-        let (low, high) = interval(&ratios);
-        let is_exact = high - low <= 2.0 * EXACT * ratio;
-        if is_exact || is_over {
-            let [this, other] = times.map(|mut times| median(&mut times) / 1000.0);
-            let note = if is_exact { "" } else { "  wider than 3 %" };
-            return Ok(format!(
-                "{this:>12.1}{other:>12.1}  {ratio:.3} [{low:.3}, {high:.3}]{note}"
-            ));
+        if !self.is_known {
+            return Ok(());
+        }
+        let mut ratios = Vec::with_capacity(PAIRS);
+        for pair in 0..PAIRS {
+            // Each of them is as often the first.
+            let first = (number + pair) % 2;
+            let mut times = [0.0; 2];
+            for at in [first, 1 - first] {
+                let time = drivers[at].burst(self.operation, self.burst)?;
+                times[at] = time.unwrap_or(f64::NAN);
+                self.times[at].push(times[at] / f64::from(self.burst) / 1000.0);
+            }
+            ratios.push(times[0] / times[1]);
+        }
+        self.ratios.extend(median(ratios));
+        Ok(())
+    }
+
+    /// Whether it takes part in no further round.
+    fn is_done(&self) -> bool {
+        let is_narrow = || Estimate::of(&self.ratios).is_some_and(|ratio| ratio.is_within(NARROW));
+        !self.is_known || self.ratios.len() >= LEAST_ROUNDS && is_narrow()
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:20}", self.operation)?;
+        if !self.is_known {
+            return write!(f, "  not known to both");
+        }
+        let times = self
+            .times
+            .each_ref()
+            .map(|times| median(times.iter().copied()));
+        match (times, Estimate::of(&self.ratios)) {
+            ([Some(this), Some(other)], Some(ratio)) => {
+                write!(f, "{this:>12.1}{other:>12.1}  {ratio:.3}")
+            }
+            _ => write!(f, "  not measured"),
         }
     }
 }
 
-/// The 95 % interval of the median, by bootstrap.
-fn interval(ratios: &[f64]) -> (f64, f64) {
-    let mut rng = fastrand::Rng::with_seed(ratios.len() as u64);
-    let mut medians: Vec<f64> = (0..SAMPLES)
-        .map(|_| {
-            let mut sample: Vec<f64> = ratios
-                .iter()
-                .map(|_| ratios[rng.usize(..ratios.len())])
-                .collect();
-            median(&mut sample)
-        })
-        .collect();
-    medians.sort_by(f64::total_cmp);
-    (medians[SAMPLES / 40], medians[SAMPLES - 1 - SAMPLES / 40])
+/// The commit of a revision.
+fn commit_of(revision: &str) -> Result<String> {
+    git(&["rev-parse", "--verify", &format!("{revision}^{{commit}}")])
+        .map_err(|_| format!("{revision} is no revision of this repository"))
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        0 => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
+/// A commit of what is in the working tree. Git knows nothing of a file that was never
+/// added.
+fn working_tree() -> Result<String> {
+    // The commit belongs to nobody, and needs an author all the same.
+    let author = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
+    match git(&[&author[..], &["stash", "create"]].concat())? {
+        unchanged if unchanged.is_empty() => commit_of("HEAD"),
+        commit => Ok(commit),
     }
 }
 
-/// The working tree of a revision, below the target folder.
-fn checkout_of(revision: &str, folder: &Path) -> Result<PathBuf> {
-    let git = |arguments: &[&str]| {
-        let mut git = command("git");
-        git.args(arguments);
-        git
-    };
-    let parsed = git(&["rev-parse", "--verify", "--quiet"])
-        .arg(format!("{revision}^{{commit}}"))
-        .output()
-        .map_err(|error| format!("git: {error}"))?;
-    if !parsed.status.success() {
-        return Err(format!("{revision} is no revision of this repository"));
+/// The driver of a commit, which is built once and kept by what the commit holds.
+fn driver(commit: &str) -> Result<PathBuf> {
+    let folder = target_dir()?.join("against");
+    let content = git(&["rev-parse", &format!("{commit}^{{tree}}")])?;
+    let driver = folder.join(format!("driver-{content}"));
+    if driver.is_file() {
+        return Ok(driver);
     }
-    let commit = String::from_utf8_lossy(&parsed.stdout).trim().to_owned();
-    let tree = folder.join(&commit);
-    if !tree.is_dir() {
-        let clone = ["clone", "--quiet", "--shared", "--no-checkout", "."];
-        run(git(&clone).arg(&tree))?;
-        run(Command::new("git")
-            .arg("-C")
-            .arg(&tree)
-            .args(["checkout", "--quiet", "--detach", &commit]))?;
+    step(&format!(
+        "building {commit}; the first time this takes some minutes"
+    ));
+    // All versions are built at the same path: code that is the same has the same bytes
+    // then, and code that lies elsewhere can take 2 % more or less. Cargo tells them apart
+    // by the times of their files alone, so these must be newer than any earlier build.
+    let tree = folder.join("tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).map_err(|error| format!("{}: {error}", tree.display()))?;
     }
+    run(command("git")
+        .args(["clone", "--quiet", "--shared", "--no-checkout", "."])
+        .arg(&tree))?;
+    run(Command::new("git")
+        .arg("-C")
+        .arg(&tree)
+        .args(["checkout", "--quiet", "--detach", commit]))?;
     if !tree.join("bench/driver").is_dir() {
         return Err(format!(
-            "{revision} has no bench/driver, and cannot be compared"
+            "{commit} has no bench/driver, and cannot be compared"
         ));
     }
-    Ok(tree)
-}
-
-/// Builds the driver of a working tree; returns where it is kept.
-fn driver(tree: &Path, place: &Path) -> Result<PathBuf> {
-    let target_dir = target_dir()?;
+    let target_dir = folder.join("target");
     let package = "session-memory-bench-driver";
     run(Command::new("cargo")
-        .current_dir(tree)
+        .current_dir(&tree)
         .args(["build", "--quiet", "--locked", "--profile", PROFILE])
         .args(["--package", package, "--target-dir"])
-        // One folder for both: most of what they depend on is the same.
         .arg(&target_dir))?;
     let built = target_dir.join(PROFILE).join(package);
-    fs::create_dir_all(place.parent().unwrap_or(place))
-        .and_then(|()| fs::copy(&built, place))
-        .map_err(|error| format!("{}: {error}", place.display()))?;
-    Ok(place.to_owned())
+    fs::copy(&built, &driver).map_err(|error| format!("{}: {error}", driver.display()))?;
+    Ok(driver)
+}
+
+/// What a command of Git prints.
+fn git(arguments: &[&str]) -> Result<String> {
+    let output = command("git")
+        .args(arguments)
+        .stderr(Stdio::null())
+        .output()
+        .map_err(|error| format!("git: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(format!("`git {}` failed", arguments.join(" "))),
+    }
 }
 
 /// A process for each core that spins when nothing else runs there. A core that sleeps
@@ -275,38 +359,10 @@ impl Drop for Driver {
 /// That of everything else, so that another version takes a minute or two to build.
 const PROFILE: &str = "release";
 
-/// What an interval may be wide, to each side and relative to its ratio.
-const EXACT: f64 = 0.03;
-const LONGEST_ROW: Duration = Duration::from_secs(60);
-/// Pairs of bursts between two looks at the interval.
-const PAIRS: usize = 50;
-/// Of the bootstrap.
-const SAMPLES: usize = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        for (values, expected) in [
-            (&mut [3.0, 1.0, 2.0][..], 2.0),
-            (&mut [4.0, 1.0, 2.0, 3.0], 2.5),
-        ] {
-            assert!((median(values) - expected).abs() < 1e-9);
-        }
-    }
-
-    #[test]
-    fn the_interval_holds_the_median_and_shrinks_with_more_pairs() {
-        let ratios = |count: u32| -> Vec<f64> {
-            (0..count)
-                .map(|n| 1.0 + f64::from(n % 11) / 100.0)
-                .collect()
-        };
-        let (low, high) = interval(&ratios(22));
-        assert!(low <= 1.05 && 1.05 <= high, "{low} {high}");
-        let (least, most) = interval(&ratios(1100));
-        assert!(most - least < high - low, "{least} {most}");
-    }
-}
+/// The half of the interval, as a part of the ratio, with which a row takes part no more.
+const NARROW: f64 = 0.01;
+/// An interval of less is not to be believed.
+const LEAST_ROUNDS: usize = 10;
+const LONGEST: Duration = Duration::from_secs(8 * 60);
+/// Pairs of bursts of a row in a round.
+const PAIRS: usize = 16;

@@ -12,6 +12,7 @@ use crate::{Result, cargo, checkout, command, release_dir, run, setup, shown, st
 /// and leaves what it writes below the target folder.
 pub fn measure(quick: bool) -> Result {
     setup::redis()?;
+    setup::valgrind();
     let programs = match quick {
         true => release_dir()?,
         false => shipped()?,
@@ -33,6 +34,8 @@ pub fn measure(quick: bool) -> Result {
         .arg(&output)
         .arg("--cli")
         .arg(programs.join("session-memory"))
+        .arg("--driver")
+        .arg(programs.join("session-memory-bench-driver"))
         // Compiled components; those of the person who runs this stay as they are.
         .env("XDG_CACHE_HOME", folder.join("cache"));
     if quick {
@@ -50,7 +53,7 @@ pub fn measure(quick: bool) -> Result {
     Ok(())
 }
 
-/// Builds what is measured as it would be shipped; answers where it is.
+/// Builds what is measured as it would be shipped; returns where it is.
 fn shipped() -> Result<PathBuf> {
     const PROFILE: &str = "shipped";
     step("building what is measured; the first time this takes some ten minutes");
@@ -62,6 +65,8 @@ fn shipped() -> Result<PathBuf> {
         "session-memory-cli",
         "--package",
         "session-memory-bench",
+        "--package",
+        "session-memory-bench-driver",
         "--bins",
     ])?;
     Ok(target_dir()?.join(PROFILE))

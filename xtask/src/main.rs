@@ -3,8 +3,13 @@
 mod against;
 mod bench;
 mod demo;
+// Shared with the benchmark, on which nothing here depends.
+#[path = "../../bench/src/instructions.rs"]
+mod instructions;
 mod reproducible;
 mod setup;
+#[path = "../../bench/src/stats.rs"]
+mod stats;
 
 use std::env;
 use std::ffi::OsStr;
@@ -27,11 +32,11 @@ usage: cargo xtask <command>
   soak SECONDS
          set up, then load a server with ten faults a second for this long; the tests
          do it for five seconds
-  bench  set up, build, then compare with other Redis clients, which takes about ten
-         minutes; --quick takes a minute and only shows that it works
+  bench  set up, build, then compare with other Redis clients, which takes some
+         twelve minutes; --quick takes a minute and only shows that it works
   bench --against REV [ROWS]
          set up, build this version and another one, then compare them by turns, which
-         takes at most twelve minutes without the builds; with ROWS only the rows whose
+         takes at most eight minutes without the builds; with ROWS only the rows whose
          names begin with it";
 
 /// The error is one line for the person who ran the command.

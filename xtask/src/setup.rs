@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use session_memory_component_build::TARGET;
 use session_memory_test_support::{INSTALL_HINT, program};
 
-use crate::{Result, command, run, step};
+use crate::{Result, command, instructions, run, step};
 
 /// Installs the component's target if it is missing.
 pub fn target() -> Result {
@@ -39,10 +39,31 @@ pub fn redis() -> Result {
     if program().is_some() {
         return Ok(());
     }
+    apt_get("redis-server").map_err(|error| format!("{error}; {}", INSTALL_HINT))?;
+    match program() {
+        Some(_) => Ok(()),
+        None => Err(INSTALL_HINT.to_owned()),
+    }
+}
+
+/// Installs Valgrind if there is none. Where it cannot, nothing is counted.
+pub fn valgrind() {
+    if !instructions::can_count()
+        && let Err(error) = apt_get("valgrind")
+    {
+        let hint = instructions::INSTALL_HINT;
+        step(&format!("no instructions are counted: {error}; {hint}"));
+    }
+}
+
+/// Installs a Debian package.
+fn apt_get(package: &str) -> Result {
     let Some(prefix) = privileged().filter(|_| is_there("apt-get")) else {
-        return Err(INSTALL_HINT.to_owned());
+        return Err(format!(
+            "{package} is missing, and cannot be installed here"
+        ));
     };
-    step("installing redis-server with apt-get");
+    step(&format!("installing {package} with apt-get"));
     let apt_get = |arguments: &[&str]| {
         let words = [
             prefix,
@@ -55,17 +76,7 @@ pub fn redis() -> Result {
     // Without an up-to-date package index the installation fails. Whether the update
     // works does not matter by itself.
     let _ = apt_get(&["update"]);
-    apt_get(&[
-        "install",
-        "--yes",
-        "--no-install-recommends",
-        "redis-server",
-    ])
-    .map_err(|error| format!("{error}; {}", INSTALL_HINT))?;
-    match program() {
-        Some(_) => Ok(()),
-        None => Err(INSTALL_HINT.to_owned()),
-    }
+    apt_get(&["install", "--yes", "--no-install-recommends", package])
 }
 
 /// Whether cargo has this subcommand.
