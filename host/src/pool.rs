@@ -184,7 +184,7 @@ impl Ticket<'_> {
             ))
         } else {
             CallError::CutShort(MemoryError::Timeout(format!(
-                "no answer within {limit} ms, of which other calls took some"
+                "no reply within {limit} ms, of which other calls took some"
             )))
         }
     }

@@ -420,7 +420,7 @@ async fn a_message_above_the_cap_is_an_error_and_the_newer_ones_are_read() {
     let relay = Relay::start(&server, Cap::Cuts);
     let memory = relay.memory(Options::default()).await;
     let error_text =
-        "get \"s\": an entry is larger than what comes through on the way from the server";
+        "get \"s\": an entry is too large for something between the server and the component";
     let (variant, text) = refusal(memory.get("s", None).await);
     assert_eq!((variant, &*text), ("limit-exceeded", error_text));
     let operations = [

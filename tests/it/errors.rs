@@ -304,7 +304,7 @@ async fn a_server_that_never_answers_times_out() {
     assert_eq!(variant, "timeout");
     assert_eq!(
         text,
-        format!("connect to \"127.0.0.1:{port}\": no answer within 300 ms")
+        format!("connect to \"127.0.0.1:{port}\": no reply within 300 ms")
     );
 }
 
@@ -321,7 +321,7 @@ async fn silence_after_the_request_leaves_the_outcome_of_a_write_unknown() {
     assert_eq!(variant, "outcome-unknown");
     assert_eq!(
         text,
-        "add to \"s\": no answer within 300 ms after the request was sent"
+        "add to \"s\": no reply within 300 ms after the request was sent"
     );
     assert_eq!(
         refusal(open().await.unwrap().clear("s").await).0,
@@ -332,7 +332,7 @@ async fn silence_after_the_request_leaves_the_outcome_of_a_write_unknown() {
     let got = ends_by_itself(DEADLINE, async || memory.get("s", None).await);
     let (variant, text) = refusal(got.await);
     assert_eq!(variant, "timeout");
-    assert_eq!(text, "get \"s\": no answer within 300 ms");
+    assert_eq!(text, "get \"s\": no reply within 300 ms");
 }
 
 #[tokio::test]

@@ -284,8 +284,8 @@ fn large() -> String {
     "x".repeat(8 << 20)
 }
 
-const TOO_MANY: &str = "8 earlier connections have bytes that the server does not take, and there \
-                        are to be no more of them";
+const TOO_MANY: &str =
+    "8 earlier connections have bytes that the server does not accept, and no more are opened";
 
 /// An instance with two clients of one server.
 struct Hung {
@@ -406,15 +406,12 @@ async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
         (
             "REDIS_HOST",
             "redis://:hunter2@localhost:6379/0",
-            "host (REDIS_HOST) is what looks like a URL (not shown, since it may hold a \
-             password), allowed is a name or an IP address; port, username, password and db are \
-             options of their own",
+            "host (REDIS_HOST) is a URL or part of one (not shown, because it may contain a password), allowed is a name or an IP address; port, username, password and db are separate options",
         ),
         (
             "REDIS_PORT",
             "tcp://10.0.0.1:6379",
-            "port (REDIS_PORT) is what looks like a URL (not shown, since it may hold a \
-             password), allowed is a whole number from 1 to 65535; container platforms set such \
+            "port (REDIS_PORT) is a URL or part of one (not shown, because it may contain a password), allowed is a whole number from 1 to 65535; container platforms set such \
              a variable for a service that is named redis",
         ),
         (

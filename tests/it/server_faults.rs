@@ -244,7 +244,7 @@ async fn a_server_out_of_memory_is_read_all_the_same() {
         let read = at_most_once.history("s", limit).await;
         if refuses_transactions {
             let text = "history of \"s\": OOM: the server has no memory left for writes (maxmemory); \
-                        a transaction that reads counts as one, get does not";
+                        a transaction counts as a write even if it only reads, get does not";
             assert_eq!(refusal(read), ("server", text.to_owned()));
         } else {
             assert_eq!(read.unwrap(), history);

@@ -403,7 +403,7 @@ async fn a_clear_is_not_sent_again_after_silence() {
     assert_eq!(variant, "outcome-unknown");
     assert_eq!(
         text,
-        format!("clear \"{session}\": no answer within 600 ms after the request was sent")
+        format!("clear \"{session}\": no reply within 600 ms after the request was sent")
     );
     assert_eq!(rig.proxy.exchanges(), exchanges + 1);
     rig.proxy.break_nothing();

@@ -71,7 +71,7 @@ async fn credentials_that_are_refused_say_what_is_wrong_with_them() {
         let (variant, text) = expected;
         assert_eq!(get(&memory).await, (variant, format!("get \"s\": {text}")));
     }
-    let none = "NOAUTH: the server asks for a password (option password, REDIS_PASSWORD)";
+    let none = "NOAUTH: the server requires a password (option password, REDIS_PASSWORD)";
     for options in [
         Options::default(),
         at_most_once(),
@@ -111,7 +111,7 @@ async fn redis_5_says_it_otherwise() {
         (
             Some("agent"),
             b"-ERR wrong number of arguments for 'auth' command\r\n+PONG\r\n",
-            "the server has no users, which came with Redis 6: leave out username \
+            "the server does not support users (before Redis 6): leave out username \
              (REDIS_USERNAME)",
         ),
     ] {

@@ -204,7 +204,7 @@ pub const REFUSED: &str = "connection refused";
 /// Text of [`Error::Unavailable`] if a connection was lost.
 pub const LOST: &str = "the connection was lost";
 /// Text of [`Error::Unavailable`] if the server has as many clients as it accepts.
-pub(crate) const FULL: &str = "the server takes no more clients (maxclients)";
+pub(crate) const FULL: &str = "the server accepts no more clients (maxclients)";
 /// Text of [`Error::Unavailable`] if the host has as many waiting calls as it accepts.
 pub const WAITING: &str = "calls are waiting";
 /// Text of [`Error::Unavailable`] if the host's runtime ended while a call waited.
@@ -259,10 +259,10 @@ mod tests {
 
     #[test]
     fn an_error_names_the_operation_and_its_operand() {
-        let error = Error::Timeout("no answer within 50 ms".to_owned());
+        let error = Error::Timeout("no reply within 50 ms".to_owned());
         assert_eq!(
             error.during("get", "a\r\nb"),
-            Error::Timeout("get \"a??b\": no answer within 50 ms".to_owned())
+            Error::Timeout("get \"a??b\": no reply within 50 ms".to_owned())
         );
     }
 

@@ -38,7 +38,7 @@ impl End {
         match self {
             End::Malformed(error) => error.clone(),
             End::Timeout(milliseconds) => {
-                Error::Timeout(format!("no answer within {milliseconds} ms"))
+                Error::Timeout(format!("no reply within {milliseconds} ms"))
             }
             End::Closed | End::Complete => Error::Unavailable(LOST.to_owned()),
         }

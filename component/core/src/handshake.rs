@@ -131,12 +131,12 @@ fn hung_up(exchange: &Exchange, settings: &Settings) -> Error {
         return error;
     }
     let mut text = error.text().to_owned();
-    text += " before the server answered: it may want TLS, or be a proxy without a server";
+    text += " before the server replied: it may require TLS, or be a proxy without a server";
     if settings.db != 0 {
-        text += ", or one that closes it on SELECT (db)";
+        text += ", or a proxy that closes it on SELECT (db)";
     }
     if settings.delivery == Delivery::AtMostOnce {
-        text += ", or one that closes it on MULTI (delivery at-most-once)";
+        text += ", or a proxy that closes it on MULTI (delivery at-most-once)";
     }
     Error::Unavailable(text)
 }
@@ -215,7 +215,7 @@ mod tests {
             (
                 "-ERR max number of clients secret\r\n+OK\r\n",
                 Err(Error::Unavailable(
-                    "the server takes no more clients (maxclients)".to_owned(),
+                    "the server accepts no more clients (maxclients)".to_owned(),
                 )),
             ),
             (
@@ -227,8 +227,7 @@ mod tests {
             (
                 "+OK\r\n-ERR SELECT is not allowed in cluster mode\r\n",
                 Err(Error::InvalidArgument(
-                    "option db (REDIS_DB) is 99: the server is a node of a Redis Cluster, which \
-                     has 0 alone"
+                    "option db (REDIS_DB) is 99: the server is a node of a Redis Cluster, which has only database 0"
                         .to_owned(),
                 )),
             ),
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_is_answered_by_a_pong() {
+    fn the_reply_to_a_ping_is_a_pong() {
         let settings = settings(Options::default());
         let mut commands = Commands::default();
         ping(&mut commands);

@@ -281,4 +281,4 @@ fn is_url(value: &str) -> bool {
     find(value, "@").is_some() || find(value, "://").is_some()
 }
 
-const URL: &str = "what looks like a URL (not shown, since it may hold a password)";
+const URL: &str = "a URL or part of one (not shown, because it may contain a password)";

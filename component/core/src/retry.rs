@@ -348,8 +348,7 @@ impl<'a> Pipeline<'a> {
                 Effect::Reads => {
                     if followers.any(|other| other.may_have_cleared()) {
                         execution.give_up(Error::Unavailable(
-                            "it has to be read again, and a clear behind it was executed"
-                                .to_owned(),
+                            "it has to be read again, but a later clear was executed".to_owned(),
                         ));
                     }
                 }
@@ -381,7 +380,7 @@ impl<'a> Pipeline<'a> {
     pub fn results(self) -> impl Iterator<Item = Result<Outcome<Messages>, Error>> {
         let silence = (self.silences > 1).then(|| {
             format!(
-                "no answer within {} ms, on {} connections",
+                "no reply within {} ms, on {} connections",
                 self.settings.operation_timeout, self.silences
             )
         });

@@ -38,8 +38,7 @@ impl Route {
     ) -> Result<(Socket, IpAddr), Error> {
         if close_unsent() {
             return Err(Error::Unavailable(format!(
-                "{MOST_UNSENT} earlier connections have bytes that the server does not take, \
-                 and there are to be no more of them"
+                "{MOST_UNSENT} earlier connections have bytes that the server does not accept, and no more are opened"
             )));
         }
         let found = resolve(host, deadline).map_err(|error| match error {
@@ -160,7 +159,7 @@ fn all_failed(failures: Vec<Error>) -> Error {
 fn connect_error(error: ConnectError, what: &str, deadline: &Deadline) -> Error {
     match error {
         ConnectError::Timeout => Error::Timeout(format!(
-            "{what}: no answer within {} ms",
+            "{what}: no reply within {} ms",
             deadline.milliseconds
         )),
         ConnectError::Denied => Error::AccessDenied(format!(

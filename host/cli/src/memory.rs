@@ -64,7 +64,7 @@ pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     let mut opened = match timeout_at(begin + timeout + GRACE, prepared.open()).await {
         Ok(opened) => opened,
         Err(_) => {
-            let text = format!("open: no answer within {} ms", timeout.as_millis());
+            let text = format!("open: no reply within {} ms", timeout.as_millis());
             return Err(MemoryError::Timeout(text).into());
         }
     };

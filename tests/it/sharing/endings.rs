@@ -25,7 +25,7 @@ async fn a_call_whose_time_is_over_while_it_waits_is_not_sent() {
     for (call, text) in [
         (
             refusal(second.await.unwrap()),
-            "get \"sleep 600\": no answer within 1000 ms, of which other calls took some",
+            "get \"sleep 600\": no reply within 1000 ms, of which other calls took some",
         ),
         (
             refusal(third.await.unwrap()),
@@ -53,7 +53,7 @@ async fn a_write_whose_time_is_over_in_flight_is_not_known() {
     for write in writes {
         let (variant, text) = refusal(write.await.unwrap());
         assert_eq!(variant, "outcome-unknown");
-        assert!(text.ends_with("no answer within 1000 ms, of which other calls took some"));
+        assert!(text.ends_with("no reply within 1000 ms, of which other calls took some"));
     }
     assert_eq!(later.await.unwrap().unwrap(), 5);
 }

@@ -78,7 +78,7 @@ async fn without_scripting_the_command_and_what_avoids_it_are_named() {
 #[tokio::test]
 async fn without_transactions_the_command_and_what_avoids_it_are_named() {
     for command in ["MULTI", "EXEC"] {
-        for without in without(command, "; delivery exactly-once does without") {
+        for without in without(command, "; delivery exactly-once does not need it") {
             let port = without.server.port();
             let opened = open(port, without.options(at_most_once())).await;
             let expected = on_the_way(port, without.variant, &without.text);
@@ -100,7 +100,7 @@ async fn without_ping_there_is_no_opening() {
 
 #[tokio::test]
 async fn without_select_another_database_is_none() {
-    for without in without("SELECT", "; db 0 does without") {
+    for without in without("SELECT", "; db 0 does not need it") {
         let port = without.server.port();
         let opened = open(port, without.options(with_db(Options::default()))).await;
         assert_eq!(opened, on_the_way(port, without.variant, &without.text));

@@ -24,8 +24,8 @@ async fn what_people_set_by_mistake_is_refused_without_a_secret_and_without_dial
     let port = listener.local_addr().unwrap().port();
     let with_port = format!("localhost:{port}");
     let url = format!("redis://:hunter2@localhost:{port}/0");
-    let whole = "what looks like a URL (not shown, since it may hold a password), allowed is a \
-                 name or an IP address; port, username, password and db are options of their own";
+    let whole = "a URL or part of one (not shown, because it may contain a password), allowed is a \
+                 name or an IP address; port, username, password and db are separate options";
     for (variable, value, text) in [
         (
             "REDIS_HOST",
@@ -40,8 +40,7 @@ async fn what_people_set_by_mistake_is_refused_without_a_secret_and_without_dial
         (
             "REDIS_HOST",
             &with_port,
-            "host (REDIS_HOST) is no name and no IP address, allowed is either of them alone; the \
-             port is an option of its own, port (REDIS_PORT)"
+            "host (REDIS_HOST) is neither a name nor an IP address, allowed is a name or an IP address without a port; the port is a separate option, port (REDIS_PORT)"
                 .to_owned(),
         ),
         (
@@ -54,15 +53,14 @@ async fn what_people_set_by_mistake_is_refused_without_a_secret_and_without_dial
         (
             "REDIS_PORT",
             "tcp://10.0.0.1:6379",
-            "port (REDIS_PORT) is what looks like a URL (not shown, since it may hold a \
-             password), allowed is a whole number from 1 to 65535; container platforms set such \
+            "port (REDIS_PORT) is a URL or part of one (not shown, because it may contain a password), allowed is a whole number from 1 to 65535; container platforms set such \
              a variable for a service that is named redis"
                 .to_owned(),
         ),
         (
             "REDIS_DB",
             "redis://u:hunter2@h/1",
-            "db (REDIS_DB) is what looks like a URL (not shown, since it may hold a password), \
+            "db (REDIS_DB) is a URL or part of one (not shown, because it may contain a password), \
              allowed is a whole number from 0 to 2147483647"
                 .to_owned(),
         ),

@@ -67,7 +67,7 @@ async fn a_cluster_says_where_the_session_is() {
     let selected = here.client().unwrap().command(&["SELECT", "1"]).unwrap();
     let why = match selected {
         Value::Error(error) if error.contains("not allowed") => {
-            "the server is a node of a Redis Cluster, which has 0 alone"
+            "the server is a node of a Redis Cluster, which has only database 0"
         }
         // Valkey 9 can have more databases.
         _ => "the server does not have it",
@@ -139,12 +139,12 @@ async fn a_sentinel_is_called_one() {
         (
             with_db(Options::default()),
             "ERR: the server does not know SELECT (renamed or disabled there, or it is a Redis \
-             Sentinel or a proxy); db 0 does without",
+             Sentinel or a proxy); db 0 does not need it",
         ),
         (
             at_most_once(),
             "ERR: the server does not know MULTI (renamed or disabled there, or it is a Redis \
-             Sentinel or a proxy); delivery exactly-once does without",
+             Sentinel or a proxy); delivery exactly-once does not need it",
         ),
     ] {
         let opened = open(sentinel.port, options).await;
@@ -206,8 +206,8 @@ async fn a_write_above_a_providers_cap_says_so() {
 
 #[tokio::test]
 async fn what_is_no_redis_is_told_at_once() {
-    let tls = "a TLS alert: the server wants TLS, which is not supported";
-    let other = "no reply in RESP: the server may want TLS, or is no Redis";
+    let tls = "a TLS alert: the server requires TLS, which is not supported";
+    let other = "not a reply in RESP: the server may require TLS, or is not Redis";
     for (reply, text) in [
         (&b"\x15\x03\x03\x00\x02\x02\x46"[..], tls),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", other),
@@ -238,10 +238,9 @@ async fn a_peer_that_hangs_up_without_a_word_may_want_something_else() {
         // Reads the request, so that closing does not reset the connection.
         let _ = connection.read(&mut [0; 1024]);
     });
-    let tls = "the connection was lost before the server answered: it may want TLS, or be a proxy \
-               without a server";
-    let select = ", or one that closes it on SELECT (db)";
-    let multi = ", or one that closes it on MULTI (delivery at-most-once)";
+    let tls = "the connection was lost before the server replied: it may require TLS, or be a proxy without a server";
+    let select = ", or a proxy that closes it on SELECT (db)";
+    let multi = ", or a proxy that closes it on MULTI (delivery at-most-once)";
     for (options, text) in [
         (Options::default(), tls.to_owned()),
         (with_db(Options::default()), [tls, select].concat()),

@@ -148,7 +148,7 @@ fn results<'a>(replies: Replies<'a>) -> Result<impl Iterator<Item = Reply<'a>>, 
 /// transaction apart.
 fn taken_apart(why: &str) -> Error {
     Error::OutcomeUnknown(format!(
-        "the messages may be stored, and without their time to live: {why}"
+        "the messages may be stored, and without a time to live: {why}"
     ))
 }
 
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_a_transaction() {
+    fn the_reply_to_a_transaction() {
         const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
         let settings = settings(Options {
             delivery: Some(Delivery::AtMostOnce),
@@ -237,24 +237,23 @@ mod tests {
             (
                 "+OK\r\n:-2\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n",
                 Error::OutcomeUnknown(
-                    "the messages may be stored, and without their time to live: ERR: the server \
-                     does not take the request in this form"
+                    "the messages may be stored, and without a time to live: ERR: the server does not accept the request in this form"
                         .to_owned(),
                 ),
             ),
             (
                 "+OK\r\n-ERR unknown command 'PTTL'\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n",
                 Error::OutcomeUnknown(
-                    "the messages may be stored, and without their time to live: ERR: the server \
+                    "the messages may be stored, and without a time to live: ERR: the server \
                      does not know PTTL (renamed or disabled there, or it is a Redis Sentinel or a \
-                     proxy); delivery exactly-once does without"
+                     proxy); delivery exactly-once does not need it"
                         .to_owned(),
                 ),
             ),
             (
                 "-NOPERM x\r\n:-2\r\n:1\r\n:1\r\n-ERR EXEC without MULTI\r\n",
                 Error::OutcomeUnknown(
-                    "the messages may be stored, and without their time to live: NOPERM: the user may not run a \
+                    "the messages may be stored, and without a time to live: NOPERM: the user may not run a \
                      command that was sent"
                         .to_owned(),
                 ),

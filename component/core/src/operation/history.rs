@@ -89,7 +89,8 @@ impl ReadHistory {
             {
                 Err(Error::Server {
                     code,
-                    message: message + "; a transaction that reads counts as one, get does not",
+                    message: message
+                        + "; a transaction counts as a write even if it only reads, get does not",
                 })
             }
             last => last,
@@ -294,8 +295,7 @@ mod tests {
         let mut procedure = start(&Action::History(None), &settings);
         let refused = "-OOM x\r\n*0\r\n:0\r\n:-2\r\n-ERR EXEC without MULTI\r\n";
         let progress = respond(&mut *procedure, 5, refused);
-        let text = "OOM: the server has no memory left for writes (maxmemory); a transaction that \
-                    reads counts as one, get does not";
+        let text = "OOM: the server has no memory left for writes (maxmemory); a transaction counts as a write even if it only reads, get does not";
         assert_eq!(progress.unwrap_err().text(), text);
     }
 }

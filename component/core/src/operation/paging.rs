@@ -294,7 +294,7 @@ impl Paging {
             return Ok(());
         }
         Err(Error::LimitExceeded(
-            "an entry is larger than what comes through on the way from the server".to_owned(),
+            "an entry is too large for something between the server and the component".to_owned(),
         ))
     }
 

@@ -228,7 +228,7 @@ impl Environment<'_> {
         } else if is_url(bare) {
             Err(HOST.refuse(
                 URL,
-                "a name or an IP address; port, username, password and db are options of their own",
+                "a name or an IP address; port, username, password and db are separate options",
             ))
         } else if bare.contains('/') {
             Err(HOST.refuse(
@@ -237,8 +237,9 @@ impl Environment<'_> {
             ))
         } else if bare.contains(':') && !is_address() {
             Err(HOST.refuse(
-                "no name and no IP address",
-                "either of them alone; the port is an option of its own, port (REDIS_PORT)",
+                "neither a name nor an IP address",
+                "a name or an IP address without a port; the port is a separate option, port \
+                 (REDIS_PORT)",
             ))
         } else {
             Ok(bare.to_owned())
@@ -485,22 +486,17 @@ mod tests {
             (
                 "REDIS_HOST",
                 "redis://:hunter2@localhost:6379/0",
-                "open: option host (REDIS_HOST) is what looks like a URL (not shown, since it may \
-                 hold a password), allowed is a name or an IP address; port, username, password and db \
-                 are options of their own",
+                "open: option host (REDIS_HOST) is a URL or part of one (not shown, because it may contain a password), allowed is a name or an IP address; port, username, password and db are separate options",
             ),
             (
                 "REDIS_HOST",
                 "default:hunter2@localhost",
-                "open: option host (REDIS_HOST) is what looks like a URL (not shown, since it may \
-                 hold a password), allowed is a name or an IP address; port, username, password and db \
-                 are options of their own",
+                "open: option host (REDIS_HOST) is a URL or part of one (not shown, because it may contain a password), allowed is a name or an IP address; port, username, password and db are separate options",
             ),
             (
                 "REDIS_HOST",
                 "localhost:6379",
-                "open: option host (REDIS_HOST) is no name and no IP address, allowed is either \
-                 of them alone; the port is an option of its own, port (REDIS_PORT)",
+                "open: option host (REDIS_HOST) is neither a name nor an IP address, allowed is a name or an IP address without a port; the port is a separate option, port (REDIS_PORT)",
             ),
             (
                 "REDIS_HOST",
@@ -511,21 +507,18 @@ mod tests {
             (
                 "REDIS_PORT",
                 "tcp://10.0.0.1:6379",
-                "open: option port (REDIS_PORT) is what looks like a URL (not shown, since it may \
-                 hold a password), allowed is a whole number from 1 to 65535; container platforms set \
+                "open: option port (REDIS_PORT) is a URL or part of one (not shown, because it may contain a password), allowed is a whole number from 1 to 65535; container platforms set \
                  such a variable for a service that is named redis",
             ),
             (
                 "REDIS_DB",
                 "redis://u:hunter2@h/1",
-                "open: option db (REDIS_DB) is what looks like a URL (not shown, since it may \
-                 hold a password), allowed is a whole number from 0 to 2147483647",
+                "open: option db (REDIS_DB) is a URL or part of one (not shown, because it may contain a password), allowed is a whole number from 0 to 2147483647",
             ),
             (
                 "MESSAGE_DELIVERY",
                 "hunter2@h",
-                "open: option delivery (MESSAGE_DELIVERY) is what looks like a URL (not shown, since it \
-                 may hold a password), allowed is exactly-once or at-most-once",
+                "open: option delivery (MESSAGE_DELIVERY) is a URL or part of one (not shown, because it may contain a password), allowed is exactly-once or at-most-once",
             ),
             (
                 "SESSION_TTL",

@@ -77,7 +77,7 @@ fn refusal_without_code(text: &str) -> Option<Error> {
     let (refusal, what) = match name.map(mentioned) {
         Some(Some("AUTH")) => (
             Refusal::Credentials,
-            "the server has no users, which came with Redis 6: leave out username \
+            "the server does not support users (before Redis 6): leave out username \
              (REDIS_USERNAME)",
         ),
         Some(Some("EXPIRE")) => (
@@ -141,12 +141,12 @@ const BY_CODE: [(&str, Refusal, &str); 15] = [
     (
         "NOAUTH",
         Refusal::Access,
-        "the server asks for a password (option password, REDIS_PASSWORD)",
+        "the server requires a password (option password, REDIS_PASSWORD)",
     ),
     (
         "DENIED",
         Refusal::Access,
-        "the server is in protected mode, in which it serves its own machine alone",
+        "the server is in protected mode, and accepts only local clients",
     ),
     (
         "OOM",
@@ -161,12 +161,12 @@ const BY_CODE: [(&str, Refusal, &str); 15] = [
     (
         "MISCONF",
         Refusal::Server,
-        "the server cannot save its data, and takes no writes until it can",
+        "the server cannot save its data, and accepts no writes until it can",
     ),
     (
         "NOREPLICAS",
         Refusal::Server,
-        "the server takes no writes while it has too few replicas",
+        "the server accepts no writes while it has too few replicas",
     ),
     ("LOADING", Refusal::Server, "the server is loading its data"),
     ("BUSY", Refusal::Server, "the server is busy with a script"),
@@ -213,7 +213,7 @@ const BY_TEXT: [(&str, Refusal, &str); 15] = [
     (
         "SELECT is not allowed in cluster",
         Refusal::Database,
-        "the server is a node of a Redis Cluster, which has 0 alone",
+        "the server is a node of a Redis Cluster, which has only database 0",
     ),
     (
         "Unknown Redis command called",
@@ -244,7 +244,7 @@ const NO_PASSWORD: &str = "the server has no password: leave out password (REDIS
 const NO_DATABASE: &str = "the server does not have it";
 const NOT_IN_SCRIPT: &str = "the server does not know a command that the script uses; delivery \
                              at-most-once needs no script";
-const OTHER_FORM: &str = "the server does not take the request in this form";
+const OTHER_FORM: &str = "the server does not accept the request in this form";
 
 /// Whether the user may not run a command in a script. That had several texts, and not
 /// always a code.
@@ -291,9 +291,11 @@ fn avoided(command: &str) -> &'static str {
         "EVAL" | "EVALSHA" => {
             "; delivery at-most-once needs no scripting, and get needs none either"
         }
-        "MULTI" | "EXEC" | "PTTL" | "PERSIST" | "PEXPIRE" => "; delivery exactly-once does without",
+        "MULTI" | "EXEC" | "PTTL" | "PERSIST" | "PEXPIRE" => {
+            "; delivery exactly-once does not need it"
+        }
         "LTRIM" => "; clear and max-messages need it, and nothing else does",
-        "SELECT" => "; db 0 does without",
+        "SELECT" => "; db 0 does not need it",
         _ => "",
     }
 }
@@ -324,7 +326,7 @@ fn after<'a>(text: &'a str, part: &str) -> Option<&'a str> {
 
 /// The text for an unknown reply, which may have come after execution.
 const UNRECOGNISED: &str =
-    "ERR: the error reply is not known; a proxy before the server may have sent it";
+    "ERR: the error reply is unknown; a proxy in front of the server may have sent it";
 
 /// All commands that are sent, or run by a script.
 const COMMANDS: [&str; 18] = [

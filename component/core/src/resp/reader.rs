@@ -118,8 +118,8 @@ impl ReplyReader {
             // Other servers may send less than a line and close the connection.
             if !KINDS.contains(&kind) {
                 return Err(Error::protocol(match kind {
-                    TLS_ALERT => "a TLS alert: the server wants TLS, which is not supported",
-                    _ => "no reply in RESP: the server may want TLS, or is no Redis",
+                    TLS_ALERT => "a TLS alert: the server requires TLS, which is not supported",
+                    _ => "not a reply in RESP: the server may require TLS, or is not Redis",
                 }));
             }
             let Some(line_end) = self.line_end()? else {
@@ -259,7 +259,7 @@ fn integer(digits: &[u8]) -> Result<i64, Error> {
     core::str::from_utf8(digits)
         .ok()
         .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| Error::protocol("an integer is not one"))
+        .ok_or_else(|| Error::protocol("an integer is malformed"))
 }
 
 /// The first bytes of a simple string, an error, an integer, a bulk string, an array.
@@ -323,7 +323,7 @@ mod tests {
         "null",
         "[]",
         "null",
-        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR: the error reply is not known; a proxy before the server may have sent it\" }]",
+        "[$ [[:7]] Server { code: \"ERR\", message: \"ERR: the error reply is unknown; a proxy in front of the server may have sent it\" }]",
     ];
 
     #[test]
@@ -383,37 +383,37 @@ mod tests {
         for (bytes, expected) in [
             (
                 &b"\r\n"[..],
-                "no reply in RESP: the server may want TLS, or is no Redis",
+                "not a reply in RESP: the server may require TLS, or is not Redis",
             ),
             (
                 b"OK\r\n",
-                "no reply in RESP: the server may want TLS, or is no Redis",
+                "not a reply in RESP: the server may require TLS, or is not Redis",
             ),
             (
                 b"\x15\x03\x01\0\x02\x02F",
-                "a TLS alert: the server wants TLS, which is not supported",
+                "a TLS alert: the server requires TLS, which is not supported",
             ),
             (
                 b"HTTP/1.1 400 Bad Request\r\n",
-                "no reply in RESP: the server may want TLS, or is no Redis",
+                "not a reply in RESP: the server may require TLS, or is not Redis",
             ),
             (
                 b">1\r\n+x\r\n",
-                "no reply in RESP: the server may want TLS, or is no Redis",
+                "not a reply in RESP: the server may require TLS, or is not Redis",
             ),
             (
                 b"%0\r\n",
-                "no reply in RESP: the server may want TLS, or is no Redis",
+                "not a reply in RESP: the server may require TLS, or is not Redis",
             ),
             (
                 b"_\r\n",
-                "no reply in RESP: the server may want TLS, or is no Redis",
+                "not a reply in RESP: the server may require TLS, or is not Redis",
             ),
             (b"+OK\n", "a line does not end with CR LF"),
             (b"+a\rb", "a line does not end with CR LF"),
-            (b":1x\r\n", "an integer is not one"),
-            (b":\r\n", "an integer is not one"),
-            (b":9223372036854775808\r\n", "an integer is not one"),
+            (b":1x\r\n", "an integer is malformed"),
+            (b":\r\n", "an integer is malformed"),
+            (b":9223372036854775808\r\n", "an integer is malformed"),
             (b"$-2\r\n", "a length is not a whole number"),
             (b"$+1\r\n", "a length is not a whole number"),
             (b"$\r\n", "a length is not a whole number"),

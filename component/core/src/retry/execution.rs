@@ -367,14 +367,14 @@ impl Execution {
                 error @ Error::OutcomeUnknown(_) => error,
                 // The result of a later attempt tells nothing about an earlier one.
                 error => Error::OutcomeUnknown(format!(
-                    "an earlier try was sent and its outcome is not known, and then: {error}"
+                    "an earlier attempt was sent and its outcome is unknown; then: {error}"
                 )),
             }),
             Earlier::Acknowledged {
                 may_be_cleared: true,
                 ..
             } if self.effect() == Effect::AppendsOnce => Err(Error::OutcomeUnknown(format!(
-                "it was executed, but then a clear ahead of it was tried again: {error}"
+                "it was executed, but then an earlier clear was retried: {error}"
             ))),
             Earlier::Acknowledged { outcome, .. } => Ok(outcome),
         });

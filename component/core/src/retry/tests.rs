@@ -152,7 +152,7 @@ fn an_error_is_that_of_its_operation_alone() {
 fn what_was_not_answered_is_tried_again() {
     for (end, why) in [
         (End::Closed, "the connection was lost"),
-        (End::Timeout(5), "no answer within 5 ms"),
+        (End::Timeout(5), "no reply within 5 ms"),
     ] {
         let operations = vec![add("a"), add("b"), on("c", Action::Exists)];
         for delivery in [Delivery::ExactlyOnce, Delivery::AtMostOnce] {
@@ -241,7 +241,7 @@ fn a_refusal_that_may_pass_is_asked_again_elsewhere() {
 fn what_may_come_after_execution_is_tried_again_three_times() {
     const UNCLEAR: &str = "-ERR Connection timed out\r\n";
     const WHY: &str =
-        "ERR: the error reply is not known; a proxy before the server may have sent it";
+        "ERR: the error reply is unknown; a proxy in front of the server may have sent it";
     let unknown = |name: &str| format!("{name} \"a\": {WHY}");
     for (delivery, action, replies, tries, expected) in [
         (
@@ -352,7 +352,7 @@ fn silence_on_several_connections_is_told_as_a_whole() {
     for milliseconds in [1000, 2000, 1990] {
         round(&mut pipeline, "", End::Timeout(milliseconds));
     }
-    let why = "no answer within 5000 ms, on 3 connections";
+    let why = "no reply within 5000 ms, on 3 connections";
     assert_eq!(
         results(pipeline),
         [
@@ -403,7 +403,7 @@ fn what_came_of_a_later_try_says_nothing_of_an_earlier_one() {
     assert_eq!(
         results(pipeline),
         [lost(
-            "add to \"a\": an earlier try was sent and its outcome is not known, and then: OOM: \
+            "add to \"a\": an earlier attempt was sent and its outcome is unknown; then: OOM: \
              the server has no memory left for writes (maxmemory)"
         )]
     );

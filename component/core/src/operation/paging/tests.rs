@@ -261,7 +261,7 @@ fn a_reply_that_is_cut_twice_at_one_place_is_asked_for_in_smaller_pages() {
         assert_eq!(procedure.reply_was_cut(bytes), Ok(()), "{bytes}");
         assert_eq!(request(&*procedure, &settings), expected);
     }
-    let text = "an entry is larger than what comes through on the way from the server";
+    let text = "an entry is too large for something between the server and the component";
     let expected = Err(Error::LimitExceeded(text.to_owned()));
     assert_eq!(procedure.reply_was_cut(900), expected);
     // It tells nothing about a write.

@@ -15,7 +15,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "NOAUTH Authentication required.",
         "access-denied",
-        "NOAUTH: the server asks for a password (option password, REDIS_PASSWORD)",
+        "NOAUTH: the server requires a password (option password, REDIS_PASSWORD)",
     ),
     (
         "WRONGPASS invalid username-password pair or user is disabled.",
@@ -41,7 +41,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "ERR wrong number of arguments for 'auth' command",
         "access-denied",
-        "the server has no users, which came with Redis 6: leave out username \
+        "the server does not support users (before Redis 6): leave out username \
          (REDIS_USERNAME)",
     ),
     (
@@ -53,7 +53,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "NOPERM this user has no permissions to run the 'multi' command or its subcommand",
         "access-denied",
-        "NOPERM: the user may not run MULTI; delivery exactly-once does without",
+        "NOPERM: the user may not run MULTI; delivery exactly-once does not need it",
     ),
     (
         "NOPERM User agent has no permissions to access the 'session:exec' key",
@@ -88,7 +88,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "DENIED Redis is running in protected mode because protected mode is enabled",
         "access-denied",
-        "DENIED: the server is in protected mode, in which it serves its own machine alone",
+        "DENIED: the server is in protected mode, and accepts only local clients",
     ),
     (
         "OOM command not allowed when used memory > 'maxmemory'.",
@@ -108,12 +108,12 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to",
         "server",
-        "MISCONF: the server cannot save its data, and takes no writes until it can",
+        "MISCONF: the server cannot save its data, and accepts no writes until it can",
     ),
     (
         "NOREPLICAS Not enough good replicas to write.",
         "server",
-        "NOREPLICAS: the server takes no writes while it has too few replicas",
+        "NOREPLICAS: the server accepts no writes while it has too few replicas",
     ),
     (
         "LOADING Redis is loading the dataset in memory",
@@ -169,7 +169,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
         "ERR unknown command `MULTI`, with args beginning with: ",
         "server",
         "ERR: the server does not know MULTI (renamed or disabled there, or it is a Redis \
-         Sentinel or a proxy); delivery exactly-once does without",
+         Sentinel or a proxy); delivery exactly-once does not need it",
     ),
     (
         "ERR unknown command 'LLEN'",
@@ -238,7 +238,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "ERR max number of clients reached",
         "unavailable",
-        "the server takes no more clients (maxclients)",
+        "the server accepts no more clients (maxclients)",
     ),
     (
         "ERR max request size exceeded. Limit: 1048576 bytes, Actual: 1176582 bytes",
@@ -248,7 +248,7 @@ const REFUSALS: [(&str, &str, &str); 45] = [
     (
         "ERR EXEC without MULTI",
         "server",
-        "ERR: the server does not take the request in this form",
+        "ERR: the server does not accept the request in this form",
     ),
 ];
 

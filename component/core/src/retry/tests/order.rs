@@ -53,7 +53,7 @@ fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
         (
             "-ERR max request size\r\n+OK\r\n",
             End::Complete,
-            "get \"a\": it has to be read again, and a clear behind it was executed",
+            "get \"a\": it has to be read again, but a later clear was executed",
         ),
         ("", End::Closed, "get \"a\": the connection was lost"),
     ] {
@@ -110,8 +110,7 @@ fn the_order_is_kept_when_something_is_tried_again() {
     let (sent, _) = round(&mut pipeline, "-OOM x\r\n-OOM x\r\n:1\r\n", End::Complete);
     assert_eq!(sent, "LTRIM a\nEVALSHA a\nLLEN a\n");
     // What was acknowledged stays so, but for what the clear has deleted.
-    let text = "add to \"a\": it was executed, but then a clear ahead of it was tried \
-                again: OOM: the server has no memory left for writes (maxmemory)";
+    let text = "add to \"a\": it was executed, but then an earlier clear was retried: OOM: the server has no memory left for writes (maxmemory)";
     assert_eq!(
         results(pipeline),
         [
