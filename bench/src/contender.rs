@@ -142,6 +142,13 @@ impl Contenders {
         })
     }
 
+    /// Their processes.
+    pub fn process_ids(&self) -> Vec<u32> {
+        let others = self.fred.iter().chain(&self.python);
+        let all = [&self.natives].into_iter().chain(others);
+        all.map(Worker::process_id).collect()
+    }
+
     /// Leaves the script of the append on the server: whoever comes first finds it
     /// there, as all but the first do.
     ///

@@ -10,6 +10,7 @@
 //!   server        what lies in Redis, and the time that it uses
 //!   stats         medians, and their 95 % intervals
 //!   awake         cores that do not fall asleep in between
+//!   pinned        a core for the server and one for its clients
 //! cost            memory, allocations, size, start
 //!   allocations   the allocator that counts them
 //! instructions    what an operation executes
@@ -24,6 +25,7 @@ mod contender;
 mod cost;
 mod element;
 mod instructions;
+mod pinned;
 mod plot;
 mod report;
 mod rounds;

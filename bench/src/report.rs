@@ -343,7 +343,8 @@ the ratios, not the times.";
 
 const METHOD: &str = "
 One private Redis on the loopback interface, nothing on disk. Where there is `chrt` and one caller, \
-processes of the idle class keep the cores awake in between. The work is done in rounds. Each has \
+processes of the idle class keep the cores awake in between; where there is `taskset`, the server \
+has a core of its own then, and the clients have another. The work is done in rounds. Each has \
 new processes, since one differs from the next by some per cent for as long as it lives. In a round \
 every contender has several short turns at each work, in an order that rotates. A turn begins with \
 a fourth of its time to warm up. p50 is the median of the turns' medians; p99 and p99.9 are those \

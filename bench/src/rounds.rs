@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 
 use crate::awake::Awake;
 use crate::contender::{Contender, Contenders, Programs};
+use crate::pinned::Pinned;
 use crate::server::Redis;
 use crate::shown::{shown_bytes, shown_count};
 use crate::slot::{Operation, Result, Sample, Slot};
@@ -184,8 +185,11 @@ impl Measurement {
         let work = self.work;
         // More callers leave no core without work, and what spins would keep the kernel
         // from moving a thread to where it finds one.
-        let _awake = match work.callers {
-            1 => Some(Awake::keep()?),
+        let _kept = match work.callers {
+            1 => Some((
+                Awake::keep()?,
+                Pinned::keep(redis.process_id()?, contenders.process_ids()),
+            )),
             _ => None,
         };
         let rounds = self.series.first().map_or(0, |series| series.rounds.len());

@@ -100,6 +100,17 @@ impl Redis {
         Ok(Duration::from_secs_f64(seconds))
     }
 
+    /// The server's process.
+    ///
+    /// # Errors
+    ///
+    /// The connection's or the server's.
+    pub fn process_id(&mut self) -> Result<u32> {
+        let info = self.info("server")?;
+        let value = field(&info, "process_id").ok_or("INFO has no process")?;
+        Ok(value.parse()?)
+    }
+
     /// What it is: its name and version.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use session_memory_test_support::Server;
 
+use crate::pinned::Pinned;
 use crate::stats::{Estimate, median};
 use crate::{Result, command, instructions, run, setup, step, target_dir};
 
@@ -40,7 +41,7 @@ pub fn compare(revision: &str, only: &str) -> Result {
     let begin = Instant::now();
     let mut number = 0;
     while begin.elapsed() < LONGEST && rows.iter().any(|row| !row.is_done()) {
-        round([&this, &other], server.port(), number, &mut rows)?;
+        round([&this, &other], &server, number, &mut rows)?;
         number += 1;
         eprint!("\rround {number}");
     }
@@ -85,10 +86,10 @@ fn count_instructions(programs: [&Path; 2], port: u16, only: &str) -> Result {
 }
 
 /// One round of the rows that are not exact yet, with new processes.
-fn round(programs: [&Path; 2], port: u16, number: usize, rows: &mut [Row]) -> Result {
+fn round(programs: [&Path; 2], server: &Server, number: usize, rows: &mut [Row]) -> Result {
     let mut drivers = [
-        Driver::start(programs[0], port)?,
-        Driver::start(programs[1], port)?,
+        Driver::start(programs[0], server.port())?,
+        Driver::start(programs[1], server.port())?,
     ];
     for row in rows {
         if crate::interrupted() {
@@ -99,9 +100,13 @@ fn round(programs: [&Path; 2], port: u16, number: usize, rows: &mut [Row]) -> Re
         }
         // Many callers leave no core without work. What spins would keep the kernel from
         // moving a thread to a core that is idle.
-        let _awake = match row.callers {
-            Callers::One => keep_awake(programs[0])?,
-            Callers::Many => Vec::new(),
+        let _kept = match row.callers {
+            Callers::One => {
+                let clients = drivers.iter().map(|driver| driver.process.id());
+                let pinned = Pinned::keep(server.process_id(), clients);
+                Some((keep_awake(programs[0])?, pinned))
+            }
+            Callers::Many => None,
         };
         row.round(&mut drivers, number)?;
     }

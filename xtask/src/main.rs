@@ -6,6 +6,8 @@ mod demo;
 // Shared with the benchmark, on which nothing here depends.
 #[path = "../../bench/src/instructions.rs"]
 mod instructions;
+#[path = "../../bench/src/pinned.rs"]
+mod pinned;
 mod reproducible;
 mod setup;
 #[path = "../../bench/src/stats.rs"]

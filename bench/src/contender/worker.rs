@@ -42,6 +42,11 @@ impl Worker {
         })
     }
 
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Gives one of its clients a slot.
     ///
     /// # Errors
