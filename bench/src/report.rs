@@ -185,7 +185,7 @@ impl Report<'_> {
         let mut text =
             "\n## Instructions\n\nAn operation's, outside of the kernel, in the process \
              of `bench/driver`, whose messages have 200 bytes and no metadata (`valgrind \
-             --tool=callgrind`). They differ by less than 1 % from one run to the next, whatever \
+             --tool=callgrind`). They differ by less than 2 % from one run to the next, whatever \
              the machine does; times cannot be told from them.\n\n\
              | operation | instructions |\n|---|--:|\n"
                 .to_owned();
