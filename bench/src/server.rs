@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use session_memory_core::message::{NewMessage, Role};
-use session_memory_test_support::{RedisClient, Value};
+use session_memory_test_support::{RespClient, Value};
 
 use crate::slot::{NUMBER, Result, Slot, content, number};
 
 /// A connection of the benchmark's own, which is used between slots only.
 pub struct Redis {
-    connection: RedisClient,
+    connection: RespClient,
 }
 
 impl Redis {
@@ -21,7 +21,7 @@ impl Redis {
     /// What the operating system says.
     pub fn connect(address: SocketAddr) -> Result<Redis> {
         Ok(Redis {
-            connection: RedisClient::connect(address)?,
+            connection: RespClient::connect(address)?,
         })
     }
 

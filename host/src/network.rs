@@ -83,12 +83,12 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct Lookups {
     /// By the number of the handle.
-    open: HashMap<u32, Lookup>,
+    open: HashMap<u32, PinnableLookup>,
     found: Vec<(String, IpAddr)>,
 }
 
 /// A lookup in progress.
-struct Lookup {
+struct PinnableLookup {
     name: String,
     /// The addresses that are still to be returned, if the name is pinned.
     pinned: Option<vec::IntoIter<IpAddr>>,
@@ -204,7 +204,7 @@ impl Host for NameLookup<'_> {
         let mut lookups = self.gate.lookups();
         // The name may have other addresses now, and only these are allowed.
         lookups.found.retain(|(found, _)| *found != name);
-        let lookup = Lookup { name, pinned };
+        let lookup = PinnableLookup { name, pinned };
         lookups.open.insert(handle.rep(), lookup);
         drop(lookups);
         Ok(handle)
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_lookup_of_a_pinned_name_tells_its_addresses_in_order() {
         let mut lookups = Lookups::default();
-        let lookup = |name: &str, pinned: Option<Vec<IpAddr>>| Lookup {
+        let lookup = |name: &str, pinned: Option<Vec<IpAddr>>| PinnableLookup {
             name: name.to_owned(),
             pinned: pinned.map(Vec::into_iter),
         };
@@ -388,7 +388,7 @@ mod tests {
         assert!(!gate.may_look_up("other"));
         // Only what a lookup has led to is reached, at the port of the policy.
         assert!(!gate.may_connect(address));
-        let lookup = Lookup {
+        let lookup = PinnableLookup {
             name: "redis".to_owned(),
             pinned: None,
         };

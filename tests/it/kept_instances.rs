@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker, ResourceAny, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::common::sockets::{Socket, connected_to};
+use crate::common::sockets::{SocketEntry, connected_to};
 use crate::common::{Server, integer, peer, redis, server, wait_until};
 
 #[allow(missing_docs, reason = "wit/ documents the contract")]
@@ -51,14 +51,14 @@ impl WasiView for HostState {
 }
 
 /// An instance that lives until it is dropped.
-struct Instance {
+struct KeptInstance {
     store: Store<HostState>,
     exports: Provider,
 }
 
-impl Instance {
+impl KeptInstance {
     /// An instance with network access, and further configuration.
-    async fn new(configure: impl FnOnce(&mut WasiCtxBuilder)) -> Instance {
+    async fn new(configure: impl FnOnce(&mut WasiCtxBuilder)) -> KeptInstance {
         let mut config = Config::new();
         // As in the library, so that the cache of compiled code serves both.
         config.epoch_interruption(true);
@@ -77,7 +77,7 @@ impl Instance {
         // Nobody advances the epoch.
         store.set_epoch_deadline(1);
         let exports = Provider::instantiate_async(&mut store, &component, &linker).await;
-        Instance {
+        KeptInstance {
             store,
             exports: exports.unwrap(),
         }
@@ -133,9 +133,9 @@ fn options(port: u16) -> Options {
 #[tokio::test]
 async fn each_function_of_a_client_does_what_it_says() {
     let server = server();
-    let mut instance = Instance::new(|_| ()).await;
+    let mut instance = KeptInstance::new(|_| ()).await;
     let client = instance.open(&options(server.port())).await.unwrap();
-    let Instance { store, exports } = &mut instance;
+    let KeptInstance { store, exports } = &mut instance;
     let guest = exports.edge_session_memory_memory().client();
     let messages = ["one", "two"].map(|content| NewMessage {
         role: Role::Assistant,
@@ -291,17 +291,17 @@ const TOO_MANY: &str =
 struct Hung {
     server: Server,
     link: Link,
-    instance: Instance,
+    instance: KeptInstance,
     patient: ResourceAny,
     /// The sockets that were not closed.
-    sockets: Vec<Socket>,
+    sockets: Vec<SocketEntry>,
 }
 
 /// Makes this many appends hang on a link that stalls.
 async fn hang(adds: u32) -> Hung {
     let server = server();
     let link = Link::start(&server);
-    let mut instance = Instance::new(|_| ()).await;
+    let mut instance = KeptInstance::new(|_| ()).await;
     let hasty = Options {
         operation_timeout: Some(1000),
         response_timeout: Some(40),
@@ -342,7 +342,7 @@ async fn hang(adds: u32) -> Hung {
         sockets = connected_to(link.port);
         sockets.len() == 9
     });
-    assert!(sockets.iter().all(Socket::is_held));
+    assert!(sockets.iter().all(SocketEntry::is_held));
     Hung {
         server,
         link,
@@ -420,7 +420,7 @@ async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
             "session-ttl (SESSION_TTL) is \"1h\", allowed is a whole number from 1 to 4294967295",
         ),
     ] {
-        let mut instance = Instance::new(|wasi| {
+        let mut instance = KeptInstance::new(|wasi| {
             // The first variable with a name counts.
             let variables = [
                 (variable, value),
@@ -451,7 +451,7 @@ async fn a_setting_that_is_not_allowed_is_refused_by_the_component_itself() {
 
 #[tokio::test]
 async fn a_host_without_tcp_is_told_of() {
-    let mut instance = Instance::new(|wasi| {
+    let mut instance = KeptInstance::new(|wasi| {
         wasi.allow_tcp(false);
     })
     .await;

@@ -8,14 +8,14 @@ use session_memory_host::{Options, Role, SessionMemory};
 
 use crate::common::proxy::{Break, Direction, Fault, Proxy};
 use crate::common::{
-    RedisClient, Server, calls, contents, elements, memory_through_proxy, redis, server,
+    RespClient, Server, calls, contents, elements, memory_through_proxy, redis, server,
 };
 
 /// A memory that reaches its server through a proxy.
 struct Fixture {
     proxy: Proxy,
     memory: SessionMemory,
-    redis: RedisClient,
+    redis: RespClient,
 }
 
 impl Fixture {

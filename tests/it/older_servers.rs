@@ -10,13 +10,13 @@ use session_memory_core::resp::Commands;
 use session_memory_host::{NewMessage, Options, TtlPolicy};
 
 use crate::common::{
-    RedisClient, Value, contents, expires_in, integer, redis, server, server_with_user,
+    RespClient, Value, contents, expires_in, integer, redis, server, server_with_user,
 };
 
 /// Appends messages as the component does, with another script in place of the append
 /// script. Messages with the same content have the same id, as those of a retry have.
 fn append(
-    redis: &mut RedisClient,
+    redis: &mut RespClient,
     script: &str,
     options: Options,
     key: &str,

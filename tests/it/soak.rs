@@ -48,7 +48,7 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
             // Messages must not expire before the end.
             .session_ttl(time + Duration::from_secs(3600));
         let memory = builder(proxy.port(), options).open().await.unwrap();
-        let client = Worker {
+        let client = SoakWorker {
             name,
             group,
             delivery,
@@ -140,17 +140,17 @@ async fn load_under_faults_loses_and_duplicates_nothing() {
 }
 
 /// A client that writes and reads.
-struct Worker {
+struct SoakWorker {
     name: &'static str,
     group: &'static str,
     delivery: Delivery,
     memory: SessionMemory,
-    sent: Vec<Sent>,
+    sent: Vec<SentMessages>,
     totals: Totals,
 }
 
 /// A message and the result of its append.
-struct Sent {
+struct SentMessages {
     session: String,
     content: String,
     acknowledged: bool,
@@ -179,8 +179,8 @@ impl Totals {
     }
 }
 
-impl Worker {
-    async fn run(mut self, over: Arc<AtomicBool>) -> Worker {
+impl SoakWorker {
+    async fn run(mut self, over: Arc<AtomicBool>) -> SoakWorker {
         let mut number = 0;
         while !over.load(SeqCst) {
             // Many sessions, so that all stay short.
@@ -216,12 +216,13 @@ impl Worker {
             "unavailable" | "timeout" => self.totals.refused += contents.len(),
             _ => panic!("{} {:?}: {result:?}", self.name, self.delivery),
         }
-        self.sent.extend(contents.into_iter().map(|content| Sent {
-            session: session.to_owned(),
-            content,
-            acknowledged: variant.is_empty(),
-            refused: ["unavailable", "timeout"].contains(&variant),
-        }));
+        self.sent
+            .extend(contents.into_iter().map(|content| SentMessages {
+                session: session.to_owned(),
+                content,
+                acknowledged: variant.is_empty(),
+                refused: ["unavailable", "timeout"].contains(&variant),
+            }));
     }
 
     /// Reads a session. Checks that it is the right one, with all acknowledged messages

@@ -7,7 +7,7 @@ use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use session_memory_test_support::{RedisClient, Server, Value};
+use session_memory_test_support::{RespClient, Server, Value};
 
 use crate::{Result, interrupted, setup, step};
 
@@ -151,7 +151,7 @@ impl Demo<'_> {
     }
 
     /// A connection to the server that the command uses.
-    fn redis(&self) -> io::Result<RedisClient> {
+    fn redis(&self) -> io::Result<RespClient> {
         if let Some(server) = self.server {
             return server.client();
         }
@@ -163,7 +163,7 @@ impl Demo<'_> {
         let host = variable("REDIS_HOST").unwrap_or_default();
         let port = variable("REDIS_PORT").unwrap_or_else(|| "6379".to_owned());
         let port = port.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mut client = RedisClient::connect((host.trim_matches(['[', ']']), port))?;
+        let mut client = RespClient::connect((host.trim_matches(['[', ']']), port))?;
         if let Some(password) = variable("REDIS_PASSWORD") {
             let username = variable("REDIS_USERNAME");
             let words: Vec<&str> = ["AUTH"]

@@ -29,20 +29,20 @@ use crate::bindings::{grow, not_utf8, out_of_bounds, overlapping, trap};
 pub struct Guest;
 
 impl memory::Guest for Guest {
-    type Client = Client;
+    type Client = MisbehavingClient;
 }
 
 /// Counts the operations of this instance, and those of the pipeline that is running, if
 /// any.
-pub struct Client {
+pub struct MisbehavingClient {
     calls: Cell<u32>,
     together: Cell<u32>,
 }
 
-impl GuestClient for Client {
+impl GuestClient for MisbehavingClient {
     fn open(options: Options) -> Result<memory::Client, Error> {
         obey(&options.key_prefix.unwrap_or_default())?;
-        Ok(memory::Client::new(Client {
+        Ok(memory::Client::new(MisbehavingClient {
             calls: Cell::new(0),
             together: Cell::new(0),
         }))

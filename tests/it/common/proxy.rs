@@ -72,7 +72,7 @@ pub struct ExchangeId {
 
 /// The bytes of an exchange in both directions.
 #[derive(Clone, Debug, Default)]
-pub struct Exchange {
+pub struct ProxiedExchange {
     /// From the component.
     pub request: Vec<u8>,
     /// From the server.
@@ -90,7 +90,7 @@ struct Shared {
     server: Mutex<SocketAddr>,
     plan: Mutex<Plan>,
     open: Mutex<HashMap<usize, [TcpStream; 2]>>,
-    last: Mutex<Exchange>,
+    last: Mutex<ProxiedExchange>,
     exchanges: AtomicUsize,
     carried_out: AtomicUsize,
     /// Connections with a fault that is not over.
@@ -163,7 +163,7 @@ impl Proxy {
     }
 
     /// The last exchange with a reply that was no handshake.
-    pub fn last(&self) -> Exchange {
+    pub fn last(&self) -> ProxiedExchange {
         lock(&self.shared.last).clone()
     }
 
@@ -267,7 +267,7 @@ fn carry(shared: &Shared, connection: usize, component: TcpStream) {
     server.set_nodelay(true).unwrap();
     let sides = [&component, &server].map(|side| side.try_clone().unwrap());
     lock(&shared.open).insert(connection, sides);
-    let state = Mutex::new(Connection::new(connection));
+    let state = Mutex::new(ProxiedConnection::new(connection));
     if !shared.ended.load(SeqCst) {
         thread::scope(|scope| {
             scope.spawn(|| carry_requests(shared, &state, &component, &server));
@@ -282,7 +282,7 @@ fn carry(shared: &Shared, connection: usize, component: TcpStream) {
 
 fn carry_requests(
     shared: &Shared,
-    state: &Mutex<Connection>,
+    state: &Mutex<ProxiedConnection>,
     mut component: &TcpStream,
     mut server: &TcpStream,
 ) {
@@ -316,7 +316,7 @@ fn carry_requests(
 
 fn carry_replies(
     shared: &Shared,
-    state: &Mutex<Connection>,
+    state: &Mutex<ProxiedConnection>,
     mut component: &TcpStream,
     mut server: &TcpStream,
 ) {
@@ -397,10 +397,10 @@ fn pass(
 }
 
 /// The state of a connection.
-struct Connection {
+struct ProxiedConnection {
     connection: usize,
     exchanges: usize,
-    exchange: Exchange,
+    exchange: ProxiedExchange,
     fault: Option<Fault>,
     /// The action for the rest of the exchange, once its fault has been reached.
     lasting: Option<(Direction, Break)>,
@@ -408,12 +408,12 @@ struct Connection {
     unsettled: bool,
 }
 
-impl Connection {
-    fn new(connection: usize) -> Connection {
-        Connection {
+impl ProxiedConnection {
+    fn new(connection: usize) -> ProxiedConnection {
+        ProxiedConnection {
             connection,
             exchanges: 0,
-            exchange: Exchange::default(),
+            exchange: ProxiedExchange::default(),
             fault: None,
             lasting: None,
             cut: None,
@@ -431,7 +431,7 @@ impl Connection {
             };
             self.exchanges += 1;
             shared.exchanges.fetch_add(1, SeqCst);
-            self.exchange = Exchange::default();
+            self.exchange = ProxiedExchange::default();
             self.fault = (lock(&shared.plan))(id);
             // Swallowing continues in further exchanges.
             self.lasting
@@ -508,7 +508,7 @@ impl Connection {
     }
 }
 
-impl Exchange {
+impl ProxiedExchange {
     /// The number of bytes in each direction.
     pub fn lengths(&self) -> [(Direction, usize); 2] {
         [

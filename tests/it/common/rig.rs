@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use session_memory_host::{Delivery, Options, Role, SessionMemory};
 
-use super::proxy::{Exchange, Proxy};
+use super::proxy::{ProxiedExchange, Proxy};
 use super::scenario::Scenario;
-use super::{RedisClient, Server, contents_with_ttl, memory_through_proxy};
+use super::{RespClient, Server, contents_with_ttl, memory_through_proxy};
 
 /// A memory that reaches its server through a proxy.
 pub struct Rig {
     pub proxy: Proxy,
     pub memory: SessionMemory,
-    redis: RedisClient,
+    redis: RespClient,
     name: String,
     sessions: usize,
 }
@@ -61,7 +61,7 @@ impl Rig {
     }
 
     /// Runs the scenario without a fault and returns its bytes.
-    pub async fn undisturbed(&mut self, scenario: Scenario) -> Exchange {
+    pub async fn undisturbed(&mut self, scenario: Scenario) -> ProxiedExchange {
         let session = self.session(scenario);
         assert!(scenario.run(&self.memory, &session).await.unwrap());
         self.proxy.last()

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{PASSWORD, add, credentials, get, history, impatient, on_the_way, open, with_db};
 use crate::common::{
-    RedisClient, Server, Value, at_most_once, builder, free_port, integer, is_redis_7, memory_with,
+    RespClient, Server, Value, at_most_once, builder, free_port, integer, is_redis_7, memory_with,
     peer, peer_replying, program, redis, refusal, server, server_with, text, wait_until,
 };
 
@@ -105,7 +105,7 @@ impl Sentinel {
             _folder: folder,
         };
         wait_until(|| {
-            RedisClient::connect((Ipv4Addr::LOCALHOST, port))
+            RespClient::connect((Ipv4Addr::LOCALHOST, port))
                 .and_then(|mut client| client.command(&["PING"]))
                 .is_ok()
         });

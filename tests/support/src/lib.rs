@@ -1,10 +1,10 @@
 //! Redis servers, a Redis client, and peers that misbehave, for tests, the benchmark and
-//! the demo. Functions of this file panic when they fail; [`Server`] and [`RedisClient`]
+//! the demo. Functions of this file panic when they fail; [`Server`] and [`RespClient`]
 //! return errors.
 
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 
-mod redis_client;
+mod resp_client;
 mod server;
 
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use redis_client::{RedisClient, Value};
+pub use resp_client::{RespClient, Value};
 pub use server::{INSTALL_HINT, Server, free_port, program};
 
 /// A server that keeps nothing on disk.
@@ -38,7 +38,7 @@ pub fn redis<W: AsRef<[u8]>>(server: &Server, words: &[W]) -> Value {
 
 /// The number of times that a server has executed a command since its statistics were
 /// reset.
-pub fn calls(redis: &mut RedisClient, command: &str) -> u32 {
+pub fn calls(redis: &mut RespClient, command: &str) -> u32 {
     let statistics = text(redis.command(&["INFO", "commandstats"]).unwrap());
     let of_command = statistics.split_once(&format!("cmdstat_{command}:calls="));
     of_command.map_or(0, |(_, rest)| {
@@ -83,7 +83,7 @@ pub fn elements(server: &Server, key: &str) -> Vec<String> {
 }
 
 /// The contents of the messages in a list.
-pub fn contents(client: &mut RedisClient, key: &str) -> Vec<String> {
+pub fn contents(client: &mut RespClient, key: &str) -> Vec<String> {
     let Value::Array(Some(elements)) = client.command(&["LRANGE", key, "0", "-1"]).unwrap() else {
         panic!("{key} is no list");
     };
@@ -96,7 +96,7 @@ pub fn contents(client: &mut RedisClient, key: &str) -> Vec<String> {
 
 /// The contents of the messages in a session with the default prefix. A session that is
 /// not empty must have a time to live.
-pub fn contents_with_ttl(redis: &mut RedisClient, session: &str, case: &str) -> Vec<String> {
+pub fn contents_with_ttl(redis: &mut RespClient, session: &str, case: &str) -> Vec<String> {
     let key = format!("session:{session}");
     let contents = contents(redis, &key);
     let ttl = redis.command(&["TTL", &key]).unwrap();
@@ -122,7 +122,7 @@ pub fn integer(value: Value) -> i64 {
 
 /// Checks that a key expires in this many seconds, or a few less that the test has taken.
 #[track_caller]
-pub fn expires_in(redis: &mut RedisClient, key: &str, seconds: i64) {
+pub fn expires_in(redis: &mut RespClient, key: &str, seconds: i64) {
     let ttl = integer(redis.command(&["TTL", key]).unwrap());
     assert!(
         (seconds - 10..=seconds).contains(&ttl),

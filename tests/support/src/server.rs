@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::RedisClient;
+use crate::RespClient;
 
 /// Tells a person what to do when there is no server program.
 pub const INSTALL_HINT: &str = "install a Redis server: Debian's and Ubuntu's package is redis-server, \
@@ -94,8 +94,8 @@ impl Server {
     /// # Errors
     ///
     /// What the operating system says.
-    pub fn client(&self) -> io::Result<RedisClient> {
-        RedisClient::connect(self.address())
+    pub fn client(&self) -> io::Result<RespClient> {
+        RespClient::connect(self.address())
     }
 
     /// Kills it.
@@ -160,7 +160,7 @@ fn launch(address: SocketAddr, folder: &Path, arguments: &[String]) -> io::Resul
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         // Any reply will do: a server that asks for a password is up too.
-        let reply = RedisClient::connect(address).and_then(|mut client| client.command(&["PING"]));
+        let reply = RespClient::connect(address).and_then(|mut client| client.command(&["PING"]));
         if reply.is_ok() && process.try_wait()?.is_none() {
             return Ok(process);
         }

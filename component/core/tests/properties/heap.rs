@@ -14,13 +14,13 @@ pub fn most(run: impl FnOnce()) -> usize {
     MOST.get().saturating_sub(before)
 }
 
-struct Counting;
+struct CountingHeap;
 
 // `realloc` is the default one: the old and the new place are held at once.
 //
 // SAFETY: every call goes to the system's allocator, which keeps the promises of the trait.
 // To count allocates nothing, because the counters are constants at first.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.set(HELD.get() + layout.size());
         MOST.set(MOST.get().max(HELD.get()));
@@ -43,4 +43,4 @@ thread_local! {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingHeap = CountingHeap;

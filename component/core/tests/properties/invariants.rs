@@ -22,16 +22,16 @@ pub fn reply(wire: &[u8]) {
     for replies in 1..=3 {
         let unlimited = read_in_pieces(wire, replies, u32::MAX);
         match (resp2(wire, replies), &unlimited) {
-            (Ok(expected), Outcome::Complete(trees)) => assert_eq!(*trees, expected),
-            (Err(Stop::Incomplete), Outcome::Missing(_))
-            | (Err(Stop::Invalid), Outcome::Refused(Error::Protocol(_)))
-            | (Err(Stop::Limit), Outcome::Missing(_) | Outcome::Refused(_)) => {}
+            (Ok(expected), Scanned::Complete(trees)) => assert_eq!(*trees, expected),
+            (Err(Stop::Incomplete), Scanned::Missing(_))
+            | (Err(Stop::Invalid), Scanned::Refused(Error::Protocol(_)))
+            | (Err(Stop::Limit), Scanned::Missing(_) | Scanned::Refused(_)) => {}
             (expected, read) => panic!("{read:?} instead of {expected:?}"),
         }
         match read_in_pieces(wire, replies, SMALL) {
-            Outcome::Refused(Error::LimitExceeded(_)) => {}
+            Scanned::Refused(Error::LimitExceeded(_)) => {}
             limited => {
-                let held = !matches!(limited, Outcome::Refused(_));
+                let held = !matches!(limited, Scanned::Refused(_));
                 assert!(!held || wire.len() <= SMALL as usize, "beyond the limit");
                 assert_eq!(limited, unlimited);
             }
@@ -162,7 +162,7 @@ fn complete(wire: &str, commands: &Commands) -> Exchange {
 
 /// What comes of bytes.
 #[derive(Debug, PartialEq)]
-pub enum Outcome {
+pub enum Scanned {
     Complete(Vec<Tree>),
     Missing(usize),
     Refused(Error),
@@ -198,7 +198,7 @@ impl Tree {
 }
 
 /// Reads byte by byte, and checks that nothing else comes of larger pieces.
-fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Outcome {
+fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Scanned {
     let mut reader = ReplyReader::new(replies, max_bytes);
     let mut longest = 0;
     for (at, byte) in wire.iter().enumerate() {
@@ -208,8 +208,8 @@ fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Outcome {
             Err(error) => {
                 // Not told before it could be: all but the last byte were fine.
                 let sound = read(&[&wire[..at]], replies, max_bytes);
-                assert!(!matches!(sound, Outcome::Refused(_)), "{sound:?}");
-                let refused = Outcome::Refused(error);
+                assert!(!matches!(sound, Scanned::Refused(_)), "{sound:?}");
+                let refused = Scanned::Refused(error);
                 assert_eq!(read(&[&wire[..=at]], replies, max_bytes), refused);
                 assert_eq!(read(&[wire], replies, max_bytes), refused);
                 return refused;
@@ -222,27 +222,27 @@ fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Outcome {
         assert_eq!(read(&pieces, replies, max_bytes), outcome);
     }
     match &outcome {
-        Outcome::Complete(_) => assert!(longest <= wire.len(), "too much is missing"),
-        Outcome::Missing(bytes) => assert!(*bytes > 0),
-        Outcome::Refused(error) => panic!("{error:?} in one piece only"),
+        Scanned::Complete(_) => assert!(longest <= wire.len(), "too much is missing"),
+        Scanned::Missing(bytes) => assert!(*bytes > 0),
+        Scanned::Refused(error) => panic!("{error:?} in one piece only"),
     }
     outcome
 }
 
 /// Reads bytes in these pieces.
-pub fn read(pieces: &[&[u8]], replies: usize, max_bytes: u32) -> Outcome {
+pub fn read(pieces: &[&[u8]], replies: usize, max_bytes: u32) -> Scanned {
     let mut reader = ReplyReader::new(replies, max_bytes);
     let mut progress = Scan::Missing(1);
     for piece in pieces {
         progress = match reader.push(piece) {
             Ok(progress) => progress,
-            Err(error) => return Outcome::Refused(error),
+            Err(error) => return Scanned::Refused(error),
         };
     }
     let received = reader.finish().unwrap();
     let Some(all) = received.replies(0..replies) else {
         return match progress {
-            Scan::Missing(bytes) => Outcome::Missing(bytes),
+            Scan::Missing(bytes) => Scanned::Missing(bytes),
             Scan::Complete => panic!("complete, and not all are there"),
         };
     };
@@ -253,7 +253,7 @@ pub fn read(pieces: &[&[u8]], replies: usize, max_bytes: u32) -> Outcome {
         let error = refusal.and_then(|replies| replies.last().err().map(Tree::Error));
         assert_eq!(error, is_error(tree).then(|| tree.clone()));
     }
-    Outcome::Complete(trees)
+    Scanned::Complete(trees)
 }
 
 fn is_error(tree: &Tree) -> bool {

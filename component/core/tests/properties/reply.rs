@@ -4,7 +4,7 @@ use proptest::sample::Index;
 use session_memory_core::error::Error;
 use session_memory_core::resp::{ELEMENT_COST, ReplyReader, Scan};
 
-use crate::invariants::{self, Outcome, Tree};
+use crate::invariants::{self, Scanned, Tree};
 use crate::{cases, heap, mutated};
 
 proptest! {
@@ -33,7 +33,7 @@ proptest! {
         cuts.sort_unstable();
         let pieces: Vec<_> = cuts.windows(2).map(|cut| &wire[cut[0]..cut[1]]).collect();
         let bytes: Vec<_> = (0..wire.len()).map(|at| &wire[at..=at]).collect();
-        let complete = Outcome::Complete(expected);
+        let complete = Scanned::Complete(expected);
         prop_assert_eq!(&invariants::read(&pieces, replies, u32::MAX), &complete);
         if !bytes.is_empty() {
             prop_assert_eq!(&invariants::read(&bytes, replies, u32::MAX), &complete);

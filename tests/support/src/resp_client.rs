@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// A connection.
-pub struct RedisClient {
+pub struct RespClient {
     stream: BufReader<TcpStream>,
 }
 
@@ -25,17 +25,17 @@ pub enum Value {
     Array(Option<Vec<Value>>),
 }
 
-impl RedisClient {
+impl RespClient {
     /// Connects.
     ///
     /// # Errors
     ///
     /// Returns the operating system's error.
-    pub fn connect(address: impl ToSocketAddrs) -> io::Result<RedisClient> {
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<RespClient> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_nodelay(true)?;
-        Ok(RedisClient {
+        Ok(RespClient {
             stream: BufReader::new(stream),
         })
     }
