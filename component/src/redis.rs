@@ -9,7 +9,7 @@ use session_memory_core::exchange::{End, Exchange};
 use session_memory_core::handshake;
 use session_memory_core::options::{Connect, Settings};
 use session_memory_core::resp::{Commands, ReplyReader};
-use session_memory_core::retry::{Pipeline, Request, ScriptCache};
+use session_memory_core::retry::{Attempt, Pipeline, ScriptCache};
 
 use crate::transport::connection::Connection;
 use crate::transport::deadline::{Deadline, nanoseconds};
@@ -51,34 +51,70 @@ impl RedisClient {
     }
 
     /// Runs a pipeline until every operation has its result, or the deadline would pass
-    /// before the next request.
+    /// before the next attempt.
     pub fn run(&mut self, pipeline: &mut Pipeline<'_>, settings: &Settings, deadline: &Deadline) {
         close_unsent();
-        while !pipeline.is_done() {
-            let connection = self.take_connection(settings, deadline);
-            let scripts = match self.knows_script {
-                true => ScriptCache::Known,
-                false => ScriptCache::Unknown,
-            };
-            let request = pipeline.request(scripts);
-            if let Some(wait) = request.wait
+        while let Some(attempt) = pipeline.plan() {
+            if let Some(wait) = attempt.wait
                 && deadline.pause(jittered(wait)).is_err()
             {
                 return;
             }
-            let (connection, result) = self.attempt(connection, &request, settings, deadline);
-            let is_sent = result.is_ok();
-            let settled = pipeline.settle(request, result);
-            if settled.is_reusable {
-                self.connection = connection;
-                self.used = deadline.begin();
-            }
-            self.knows_script |= settled.has_script;
+            let is_sent = self.attempt(pipeline, &attempt, settings, deadline);
             // There is nothing to wait for if no connection may be made.
             if !is_sent && close_unsent() {
                 return;
             }
         }
+    }
+
+    /// Makes an attempt. Returns whether its request was sent on a connection that the
+    /// server accepted.
+    fn attempt(
+        &mut self,
+        pipeline: &mut Pipeline<'_>,
+        attempt: &Attempt,
+        settings: &Settings,
+        deadline: &Deadline,
+    ) -> bool {
+        let connected = match self.take_connection(settings, deadline) {
+            Some(connection) => Ok((connection, Commands::default())),
+            None => self.connect_for(attempt, settings, deadline),
+        };
+        let (connection, greeting) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                pipeline.not_sent(attempt, &error);
+                return false;
+            }
+        };
+        let scripts = match self.knows_script {
+            true => ScriptCache::Known,
+            false => ScriptCache::Unknown,
+        };
+        let mut request = pipeline.request(attempt, scripts);
+        let (greetings, greeting_bytes) = (greeting.count(), greeting.bytes().len());
+        if greetings > 0 {
+            // Only reads are sent along, so the copy is small.
+            request.commands.prepend(greeting);
+        }
+        let patience = attempt.reply_patience;
+        let (connection, mut exchange) =
+            self.exchange(connection, &request.commands, settings, deadline, patience);
+        exchange.written = exchange.written.saturating_sub(greeting_bytes);
+        let greeted = match greetings {
+            0 => Ok(()),
+            _ => handshake::response(&mut exchange, greetings, settings)
+                .map_err(|error| with_endpoint(error, settings)),
+        };
+        let is_sent = greeted.is_ok();
+        let settled = pipeline.settle(request, greeted.map(|()| exchange));
+        if settled.is_reusable {
+            self.connection = connection;
+            self.used = deadline.begin();
+        }
+        self.knows_script |= settled.has_script;
+        is_sent
     }
 
     /// Takes the connection, and closes it if it cannot be used.
@@ -90,74 +126,26 @@ impl RedisClient {
         connection
     }
 
-    /// Sends a request and receives its replies. Returns the connection if it can be used
-    /// again.
-    fn attempt(
+    /// Makes a connection. Returns it with the handshake, if that is still to be sent along
+    /// with the request. The server executes the request even if the handshake fails, as
+    /// another user or in another database. So only reads may be sent along.
+    fn connect_for(
         &mut self,
-        connection: Option<Connection>,
-        request: &Request,
+        attempt: &Attempt,
         settings: &Settings,
         deadline: &Deadline,
-    ) -> (Option<Connection>, Result<Exchange, Error>) {
+    ) -> Result<(Connection, Commands), Error> {
         let connecting = deadline.min(settings.connect_timeout);
-        let connection = match connection {
-            Some(connection) => connection,
-            None if self.may_greet_with(request, settings) => {
-                let connection = self.connect(settings, &connecting, request.connect_patience);
-                return match connection {
-                    Ok(connection) => self.exchange_first(connection, request, settings, deadline),
-                    Err(error) => (None, Err(error)),
-                };
-            }
-            None => match self.greet(settings, &connecting, request.connect_patience) {
-                Ok(connection) => connection,
-                Err(error) => return (None, Err(error)),
-            },
-        };
-        let (connection, exchange) = self.exchange(
-            connection,
-            &request.commands,
-            settings,
-            deadline,
-            request.reply_patience,
-        );
-        (connection, Ok(exchange))
-    }
-
-    /// Whether a request may be sent along with the handshake of the first connection. The
-    /// server executes the request even if the handshake fails, as another user or in
-    /// another database.
-    fn may_greet_with(&mut self, request: &Request, settings: &Settings) -> bool {
+        let patience = attempt.connect_patience;
         let mut greeting = Commands::default();
         handshake::request(settings, &mut greeting);
-        let is_harmless = greeting.count() == 0 || request.only_reads;
-        mem::take(&mut self.greets_with_request) && is_harmless
-    }
-
-    /// Sends a request along with the handshake.
-    fn exchange_first(
-        &mut self,
-        connection: Connection,
-        request: &Request,
-        settings: &Settings,
-        deadline: &Deadline,
-    ) -> (Option<Connection>, Result<Exchange, Error>) {
-        let mut commands = Commands::default();
-        handshake::request(settings, &mut commands);
-        let greeting = (commands.count(), commands.bytes().len());
-        commands.append(&request.commands);
-        let (connection, mut exchange) = self.exchange(
-            connection,
-            &commands,
-            settings,
-            deadline,
-            request.reply_patience,
-        );
-        let greeted = handshake::response(&mut exchange, greeting.0, settings);
-        exchange.written = exchange.written.saturating_sub(greeting.1);
-        match greeted {
-            Ok(()) => (connection, Ok(exchange)),
-            Err(error) => (None, Err(with_endpoint(error, settings))),
+        let is_harmless = greeting.count() == 0 || attempt.only_reads;
+        if mem::take(&mut self.greets_with_request) && is_harmless {
+            let connection = self.connect(settings, &connecting, patience)?;
+            Ok((connection, greeting))
+        } else {
+            let connection = self.greet(settings, &connecting, patience)?;
+            Ok((connection, Commands::default()))
         }
     }
 

@@ -1,11 +1,11 @@
 //! The retry: what is sent when, and again.
 //!
 //! Operations that travel together are a [`Pipeline`]; a single operation is a pipeline of
-//! one. [`Pipeline::request`] makes the next request from all operations that have no
-//! result yet, in their order. [`Pipeline::settle`] takes what became of it. Operations
-//! that were not answered, were refused for a transient reason, or have more to ask for
-//! are in the next request. With them go later operations on the same session, so that
-//! the order is kept.
+//! one. [`Pipeline::plan`] says what the next attempt needs. [`Pipeline::request`] makes its
+//! request from all operations that have no result yet, in their order.
+//! [`Pipeline::settle`] takes what became of it. Operations that got no reply, were refused
+//! for a transient reason, or have more to ask for are in the next request. With them go
+//! later operations on the same session, so that the order is kept.
 
 mod execution;
 #[cfg(test)]
@@ -39,11 +39,10 @@ pub struct Pipeline<'a> {
     silences: u32,
 }
 
-/// A request that is on its way.
-pub struct Request {
-    /// What to send.
-    pub commands: Commands,
-    /// Milliseconds to wait before it is sent, before jitter. None if it is no retry.
+/// The next attempt. Planning it changes nothing: whether it is made is open until there is
+/// a connection.
+pub struct Attempt {
+    /// Milliseconds to wait before it, before jitter. None if no wait is needed.
     pub wait: Option<u32>,
     /// Whether it changes nothing on the server.
     pub only_reads: bool,
@@ -51,6 +50,12 @@ pub struct Request {
     pub connect_patience: u32,
     /// Milliseconds of silence after which the request is given up.
     pub reply_patience: u32,
+}
+
+/// The request of an attempt.
+pub struct Request {
+    /// What to send.
+    pub commands: Commands,
     parts: Vec<Part>,
 }
 
@@ -113,17 +118,30 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Whether every operation has its result.
-    pub fn is_done(&self) -> bool {
-        !self.executions.iter().any(Execution::is_waiting)
+    /// Plans the next attempt. Returns none if every operation has its result.
+    pub fn plan(&self) -> Option<Attempt> {
+        let is_done = !self.executions.iter().any(Execution::is_waiting);
+        if is_done {
+            return None;
+        }
+        let next = self.executions.iter().filter(|other| other.is_next());
+        let mut effects = next.map(Execution::effect);
+        let only_reads = effects.clone().all(|effect| effect == Effect::Reads);
+        let may_be_late =
+            effects.all(|effect| matches!(effect, Effect::Reads | Effect::AppendsOnce));
+        let patience = self.patience();
+        Some(Attempt {
+            wait: self.wait(),
+            only_reads,
+            connect_patience: patience,
+            reply_patience: if may_be_late { patience } else { u32::MAX },
+        })
     }
 
-    /// Makes the next request.
-    pub fn request(&mut self, scripts: ScriptCache) -> Request {
-        let wait = self.wait();
-        if let Some(wait) = wait {
-            self.backoff = (2 * wait).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
-        }
+    /// Makes the request of an attempt, now that there is a connection. From here on,
+    /// operations that are executed again have no result until [`Pipeline::settle`].
+    pub fn request(&mut self, attempt: &Attempt, scripts: ScriptCache) -> Request {
+        self.back_off(attempt);
         let mut sent: Vec<usize> = Vec::with_capacity(self.executions.len());
         for (at, execution) in self.executions.iter_mut().enumerate() {
             if execution.prepare() {
@@ -138,18 +156,24 @@ impl<'a> Pipeline<'a> {
             .iter()
             .map(|at| self.part(*at, &mut commands))
             .collect();
-        let mut effects = sent.iter().map(|at| self.executions[*at].effect());
-        let only_reads = effects.clone().all(|effect| effect == Effect::Reads);
-        let may_be_late =
-            effects.all(|effect| matches!(effect, Effect::Reads | Effect::AppendsOnce));
-        let patience = self.patience();
-        Request {
-            commands,
-            wait,
-            only_reads,
-            connect_patience: patience,
-            reply_patience: if may_be_late { patience } else { u32::MAX },
-            parts,
+        Request { commands, parts }
+    }
+
+    /// An attempt failed before its request was made.
+    pub fn not_sent(&mut self, attempt: &Attempt, error: &Error) {
+        self.back_off(attempt);
+        self.silences += u32::from(matches!(error, Error::Timeout(_)));
+        let waiting = self
+            .executions
+            .iter_mut()
+            .filter(|other| other.is_waiting());
+        waiting.for_each(|execution| execution.fail(Failure::new(error.clone())));
+    }
+
+    /// Doubles the next wait.
+    fn back_off(&mut self, attempt: &Attempt) {
+        if let Some(wait) = attempt.wait {
+            self.backoff = (2 * wait).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
         }
     }
 
@@ -203,7 +227,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Takes what became of a request; an error is why it was not sent.
+    /// Takes what became of a request. An error is why the server did not accept the
+    /// connection that the request was sent on: it was not executed.
     pub fn settle(&mut self, request: Request, result: Result<Exchange, Error>) -> Settled {
         let settled = match result {
             Ok(exchange) => self.settle_exchange(&request, &exchange),

@@ -92,13 +92,13 @@ impl Commands {
         }
     }
 
-    /// Appends the commands of another request.
-    pub fn append(&mut self, other: &Commands) {
-        self.bytes.extend_from_slice(&other.bytes);
-        self.count += other.count;
-        self.elements = self.elements.saturating_add(other.elements);
-        self.reserved += other.reserved;
-        self.work.set(other.work.take());
+    /// Puts other commands before these.
+    pub fn prepend(&mut self, mut first: Commands) {
+        first.bytes.extend_from_slice(&self.bytes);
+        self.bytes = first.bytes;
+        self.count += first.count;
+        self.elements = self.elements.saturating_add(first.elements);
+        self.reserved += first.reserved;
     }
 }
 

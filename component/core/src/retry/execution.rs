@@ -161,6 +161,11 @@ impl Execution {
         matches!(self.state, State::Ready(_) | State::Sent(_))
     }
 
+    /// Whether it is in the next request.
+    pub fn is_next(&self) -> bool {
+        !matches!(self.state, State::Done(_))
+    }
+
     /// Whether it is in the request that is on its way.
     pub fn is_sent(&self) -> bool {
         matches!(self.state, State::Sent(_))
@@ -185,10 +190,7 @@ impl Execution {
     pub fn may_have_cleared(&self) -> bool {
         self.effect() == Effect::Clears
             && (!matches!(self.earlier, Earlier::Nothing)
-                || matches!(
-                    self.state,
-                    State::Done(Ok(_) | Err(Error::OutcomeUnknown(_))) | State::Stale(Ok(_))
-                ))
+                || matches!(self.state, State::Done(Ok(_)) | State::Stale(Ok(_))))
     }
 
     /// Whether it appended something that must not be appended again, or may have.
@@ -361,7 +363,7 @@ impl Execution {
 
     /// It is not retried: it ends with this error, or with what it was acknowledged with.
     pub fn finish(&mut self, error: Error) {
-        self.state = State::Done(match mem::replace(&mut self.earlier, Earlier::Nothing) {
+        let result = match mem::replace(&mut self.earlier, Earlier::Nothing) {
             Earlier::Nothing => Err(self.without_undo(error)),
             Earlier::Unknown => Err(match self.without_undo(error) {
                 error @ Error::OutcomeUnknown(_) => error,
@@ -377,7 +379,12 @@ impl Execution {
                 "it was executed, but then an earlier clear was retried: {error}"
             ))),
             Earlier::Acknowledged { outcome, .. } => Ok(outcome),
-        });
+        };
+        // It may still be executed again, behind a retried write.
+        if matches!(result, Err(Error::OutcomeUnknown(_))) {
+            self.earlier = Earlier::Unknown;
+        }
+        self.state = State::Done(result);
     }
 
     /// The error, if something remains to be undone.

@@ -1,6 +1,7 @@
 //! Tests of the retry: requests, and what becomes of them.
 
 mod order;
+mod unsent;
 
 use super::*;
 use crate::fixtures::STAMP;
@@ -33,10 +34,16 @@ fn on(session_id: &str, action: Action) -> Operation {
     }
 }
 
+/// The request of the next attempt.
+fn request(pipeline: &mut Pipeline<'_>) -> Request {
+    let attempt = pipeline.plan().expect("an operation has no result");
+    pipeline.request(&attempt, ScriptCache::Known)
+}
+
 /// A request that is written in full, and to which these bytes come back. Returns what
 /// was sent, and whether the connection may be used again.
 fn round(pipeline: &mut Pipeline<'_>, replies: &str, end: End) -> (String, bool) {
-    let request = pipeline.request(ScriptCache::Known);
+    let request = request(pipeline);
     let written = request.commands.bytes().len();
     let sent = shown(&request.commands);
     let is_reusable = settle(pipeline, request, replies, written, end);
@@ -64,10 +71,17 @@ fn settle(
     pipeline.settle(request, Ok(exchange)).is_reusable
 }
 
-/// A request that is not sent.
+/// An attempt without a connection.
 fn not_sent(pipeline: &mut Pipeline<'_>, error: Error) {
-    let request = pipeline.request(ScriptCache::Known);
-    pipeline.settle(request, Err(error));
+    let attempt = pipeline.plan().expect("an operation has no result");
+    pipeline.not_sent(&attempt, &error);
+}
+
+/// Whether the next attempt comes after a wait.
+fn waits(pipeline: &Pipeline<'_>) -> bool {
+    pipeline
+        .plan()
+        .is_some_and(|attempt| attempt.wait.is_some())
 }
 
 /// The names and keys of commands, one command a line.
@@ -106,14 +120,14 @@ fn operations_are_sent_together_and_each_gets_its_reply() {
         on("b", Action::Exists),
     ];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
-    assert_eq!(pipeline.wait(), None);
-    assert!(!pipeline.request(ScriptCache::Known).only_reads);
+    assert!(!waits(&pipeline));
+    assert!(!pipeline.plan().unwrap().only_reads);
     let replies = ":7\r\n*0\r\n\
         *3\r\n*0\r\n:0\r\n:-2\r\n:1\r\n";
     let (sent, usable) = round(&mut pipeline, replies, End::Complete);
     assert_eq!(sent, "EVALSHA a\nLRANGE a\nEVAL b\nLLEN b\n");
     assert!(usable);
-    assert!(pipeline.is_done());
+    assert!(pipeline.plan().is_none());
     let [added, got, refused, nothing, history, exists] = &results(pipeline)[..] else {
         panic!("not six");
     };
@@ -168,7 +182,7 @@ fn what_was_not_answered_is_tried_again() {
             };
             let (_, usable) = round(&mut pipeline, first, end);
             assert!(!usable);
-            assert!(pipeline.wait().is_some());
+            assert!(waits(&pipeline));
             let (sent, _) = round(&mut pipeline, "", End::Closed);
             assert_eq!(sent, again);
             let results = results(pipeline);
@@ -197,10 +211,10 @@ fn what_was_not_answered_is_tried_again() {
 fn what_was_not_sent_to_its_last_byte_was_not_executed() {
     let settings = settings(Delivery::AtMostOnce);
     let mut pipeline = Pipeline::new(vec![add("a"), add("b")], &settings, STAMP);
-    let request = pipeline.request(ScriptCache::Known);
+    let request = request(&mut pipeline);
     let written = request.commands.bytes().len() - 1;
     settle(&mut pipeline, request, "", written, End::Closed);
-    assert!(pipeline.wait().is_some());
+    assert!(waits(&pipeline));
     let (sent, _) = round(&mut pipeline, "", End::Closed);
     assert_eq!(sent, "MULTI \nPTTL b\nRPUSH b\nEXPIRE b\nEXEC \n");
 }
@@ -228,8 +242,8 @@ fn a_refusal_that_may_pass_is_asked_again_elsewhere() {
         let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
         let (_, usable) = round(&mut pipeline, replies, End::Complete);
         assert!(!usable);
-        assert_eq!(!pipeline.is_done() && pipeline.wait().is_some(), is_retried);
-        assert_eq!(pipeline.is_done(), !is_retried);
+        assert_eq!(waits(&pipeline), is_retried);
+        assert_eq!(pipeline.plan().is_some(), is_retried);
         let [Err(Error::Server { code, .. })] = &results(pipeline)[..] else {
             panic!("{replies}");
         };
@@ -290,10 +304,10 @@ fn what_may_come_after_execution_is_tried_again_three_times() {
         for _ in 1..tries {
             let (_, usable) = round(&mut pipeline, &replies, End::Complete);
             assert!(!usable);
-            assert!(pipeline.wait() >= Some(100));
+            assert!(pipeline.plan().and_then(|attempt| attempt.wait) >= Some(100));
         }
         round(&mut pipeline, &replies, End::Complete);
-        assert!(pipeline.is_done());
+        assert!(pipeline.plan().is_none());
         assert_eq!(results(pipeline), [Err(expected)]);
     }
 }
@@ -338,9 +352,9 @@ fn silence_is_survived_by_what_may_arrive_late() {
         ),
     ] {
         let settings = settings(delivery);
-        let mut pipeline = Pipeline::new(operations, &settings, STAMP);
-        let request = pipeline.request(ScriptCache::Known);
-        assert_eq!(request.reply_patience != u32::MAX, expected);
+        let pipeline = Pipeline::new(operations, &settings, STAMP);
+        let attempt = pipeline.plan().unwrap();
+        assert_eq!(attempt.reply_patience != u32::MAX, expected);
     }
 }
 
@@ -370,7 +384,7 @@ fn a_server_that_is_full_is_asked_again_over_another_connection() {
     let full = "-ERR max number of clients reached\r\n";
     let (_, usable) = round(&mut pipeline, full, End::Complete);
     assert!(!usable);
-    assert!(pipeline.wait().is_some());
+    assert!(waits(&pipeline));
 }
 
 #[test]
@@ -399,7 +413,7 @@ fn what_came_of_a_later_try_says_nothing_of_an_earlier_one() {
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     round(&mut pipeline, "", End::Closed);
     round(&mut pipeline, "-OOM x\r\n", End::Complete);
-    assert!(pipeline.is_done());
+    assert!(pipeline.plan().is_none());
     assert_eq!(
         results(pipeline),
         [lost(
@@ -428,12 +442,12 @@ fn a_reply_without_room_beside_others_is_asked_for_again() {
     let too_large = || End::Malformed(Error::LimitExceeded("too large".to_owned()));
     let (_, usable) = round(&mut pipeline, ":1\r\n", too_large());
     assert!(!usable);
-    assert!(pipeline.wait().is_some());
+    assert!(waits(&pipeline));
     let (sent, _) = round(&mut pipeline, "", too_large());
     assert_eq!(sent, "LLEN b\nLLEN c\n");
     let (sent, _) = round(&mut pipeline, ":3\r\n", End::Complete);
     assert_eq!(sent, "LLEN c\n");
-    assert!(pipeline.is_done());
+    assert!(pipeline.plan().is_none());
     assert_eq!(
         results(pipeline),
         [
@@ -450,7 +464,7 @@ fn an_entry_that_is_cut_at_one_place_does_not_hold_up_what_is_behind_it() {
     let operations = vec![on("a", Action::Get(Some(1))), add("b")];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     for _ in 0..4 {
-        assert!(!pipeline.is_done());
+        assert!(pipeline.plan().is_some());
         round(&mut pipeline, "*1\r\n$9\r\nx", End::Closed);
     }
     let (sent, _) = round(&mut pipeline, ":1\r\n", End::Complete);

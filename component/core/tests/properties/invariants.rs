@@ -127,7 +127,8 @@ pub fn error_reply(reply: &str, secret: &str) {
                 recent: &RecentAppends::new(),
             };
             let mut pipeline = Pipeline::new(operations, &settings, stamp);
-            let request = pipeline.request(ScriptCache::Known);
+            let attempt = pipeline.plan().unwrap();
+            let request = pipeline.request(&attempt, ScriptCache::Known);
             // Nothing but the last reply is an error, as where a proxy speaks.
             let count = request.commands.count();
             let before = match count {
