@@ -22,11 +22,11 @@ use crate::wasi::{clock, random};
 /// An open client.
 pub struct Client {
     settings: Settings,
-    memory: Memory,
+    provider: ProviderState,
 }
 
 /// The provider, with what it keeps for a client.
-enum Memory {
+enum ProviderState {
     Redis(RefCell<RedisClient>),
     InMemory,
 }
@@ -35,11 +35,11 @@ impl Client {
     /// Opens a client with these options. What they leave out comes from the environment.
     pub fn open(options: Options) -> Result<Client, Error> {
         let settings = Settings::resolve(options, &variables())?;
-        let memory = match settings.provider {
-            Provider::Redis => Memory::Redis(RefCell::new(RedisClient::open(&settings)?)),
-            Provider::InMemory => Memory::InMemory,
+        let provider = match settings.provider {
+            Provider::Redis => ProviderState::Redis(RefCell::new(RedisClient::open(&settings)?)),
+            Provider::InMemory => ProviderState::InMemory,
         };
-        Ok(Client { settings, memory })
+        Ok(Client { settings, provider })
     }
 
     /// Runs one operation.
@@ -73,8 +73,8 @@ impl Client {
             id: new_id,
             recent: &recent,
         };
-        match &self.memory {
-            Memory::Redis(client) => {
+        match &self.provider {
+            ProviderState::Redis(client) => {
                 let mut pipeline = Pipeline::new(operations, &self.settings, stamp);
                 client
                     .borrow_mut()
@@ -82,7 +82,7 @@ impl Client {
                 pipeline.remember(&mut recent);
                 pipeline.results().collect()
             }
-            Memory::InMemory => {
+            ProviderState::InMemory => {
                 let now = clock::monotonic();
                 let mut store = store();
                 let run =

@@ -15,18 +15,18 @@ use crate::transport::connection::Connection;
 use crate::transport::deadline::{Deadline, nanoseconds};
 use crate::transport::endpoint::authority;
 use crate::transport::route::Route;
-use crate::transport::socket::close_unsent;
+use crate::transport::socket::{close_unsent, has_too_many_unsent};
 use crate::wasi::random::jittered;
 
 /// The client of a server, with its connection if it has one.
 pub struct RedisClient {
     connection: Option<Connection>,
     /// When the last operation on the connection began, by the monotonic clock.
-    used: u64,
+    last_used: u64,
     route: Route,
     /// Whether the next connection is the first one, and its first request may be sent
     /// along with the handshake.
-    greets_with_request: bool,
+    joins_handshake: bool,
     /// Whether the server at the other end of the connection has the script.
     knows_script: bool,
 }
@@ -37,15 +37,16 @@ impl RedisClient {
     pub fn open(settings: &Settings) -> Result<RedisClient, Error> {
         let mut client = RedisClient {
             connection: None,
-            used: 0,
+            last_used: 0,
             route: Route::default(),
-            greets_with_request: settings.connect == Connect::WithFirstOperation,
+            joins_handshake: settings.connect == Connect::WithFirstOperation,
             knows_script: false,
         };
         if settings.connect == Connect::AtOpen {
             let deadline = Deadline::after(settings.connect_timeout);
-            client.connection = Some(client.greet(settings, &deadline, u32::MAX)?);
-            client.used = deadline.begin();
+            client.connection =
+                Some(client.connect_and_handshake(settings, &deadline, u32::MAX)?);
+            client.last_used = deadline.begin();
         }
         Ok(client)
     }
@@ -61,9 +62,12 @@ impl RedisClient {
                 return;
             }
             let is_sent = self.attempt(pipeline, &attempt, settings, deadline);
-            // There is nothing to wait for if no connection may be made.
-            if !is_sent && close_unsent() {
-                return;
+            if !is_sent {
+                close_unsent();
+                // A retry does not help while too many sockets have unsent bytes.
+                if has_too_many_unsent() {
+                    return;
+                }
             }
         }
     }
@@ -98,9 +102,14 @@ impl RedisClient {
             // Only reads are sent along, so the copy is small.
             request.commands.prepend(greeting);
         }
-        let patience = attempt.reply_patience;
-        let (connection, mut exchange) =
-            self.exchange(connection, &request.commands, settings, deadline, patience);
+        let silence_limit = attempt.reply_silence_limit;
+        let (connection, mut exchange) = self.exchange(
+            connection,
+            &request.commands,
+            settings,
+            deadline,
+            silence_limit,
+        );
         exchange.written = exchange.written.saturating_sub(greeting_bytes);
         let greeted = match greetings {
             0 => Ok(()),
@@ -111,7 +120,7 @@ impl RedisClient {
         let settled = pipeline.settle(request, greeted.map(|()| exchange));
         if settled.is_reusable {
             self.connection = connection;
-            self.used = deadline.begin();
+            self.last_used = deadline.begin();
         }
         self.knows_script |= settled.has_script;
         is_sent
@@ -119,7 +128,7 @@ impl RedisClient {
 
     /// Takes the connection, and closes it if it cannot be used.
     fn take_connection(&mut self, settings: &Settings, deadline: &Deadline) -> Option<Connection> {
-        let is_fresh = deadline.begin() <= self.used + nanoseconds(settings.max_idle);
+        let is_fresh = deadline.begin() <= self.last_used + nanoseconds(settings.max_idle);
         let connection = self.connection.take().filter(|_| is_fresh);
         let connection = connection.filter(Connection::is_usable);
         self.knows_script &= connection.is_some();
@@ -136,34 +145,34 @@ impl RedisClient {
         deadline: &Deadline,
     ) -> Result<(Connection, Commands), Error> {
         let connecting = deadline.min(settings.connect_timeout);
-        let patience = attempt.connect_patience;
+        let silence_limit = attempt.connect_silence_limit;
         let mut greeting = Commands::default();
         handshake::request(settings, &mut greeting);
-        let is_harmless = greeting.count() == 0 || attempt.only_reads;
-        if mem::take(&mut self.greets_with_request) && is_harmless {
-            let connection = self.connect(settings, &connecting, patience)?;
+        let is_harmless = greeting.count() == 0 || attempt.is_read_only;
+        if mem::take(&mut self.joins_handshake) && is_harmless {
+            let connection = self.connect(settings, &connecting, silence_limit)?;
             Ok((connection, greeting))
         } else {
-            let connection = self.greet(settings, &connecting, patience)?;
+            let connection = self.connect_and_handshake(settings, &connecting, silence_limit)?;
             Ok((connection, Commands::default()))
         }
     }
 
     /// Makes a connection on which the server has accepted the handshake, and replies.
-    fn greet(
+    fn connect_and_handshake(
         &mut self,
         settings: &Settings,
         deadline: &Deadline,
-        patience: u32,
+        silence_limit: u32,
     ) -> Result<Connection, Error> {
-        let connection = self.connect(settings, deadline, patience)?;
+        let connection = self.connect(settings, deadline, silence_limit)?;
         let mut commands = Commands::default();
         handshake::request(settings, &mut commands);
-        let greeting = commands.count();
+        let count = commands.count();
         handshake::ping(&mut commands);
         let (connection, mut exchange) =
-            self.exchange(connection, &commands, settings, deadline, patience);
-        handshake::response(&mut exchange, greeting, settings)
+            self.exchange(connection, &commands, settings, deadline, silence_limit);
+        handshake::response(&mut exchange, count, settings)
             .and_then(|()| handshake::pong(&exchange, settings))
             .and_then(|()| connection.ok_or_else(|| exchange.end.lost()))
             .map_err(|error| with_endpoint(error, settings))
@@ -177,19 +186,20 @@ impl RedisClient {
         commands: &Commands,
         settings: &Settings,
         deadline: &Deadline,
-        patience: u32,
+        silence_limit: u32,
     ) -> (Option<Connection>, Exchange) {
         let address = connection.address();
         let replies = ReplyReader::new(commands.count(), settings.max_reply_bytes)
             .with_reserved(commands.reserved());
-        let (connection, exchange) = connection.exchange(commands, replies, deadline, patience);
-        self.learn(address, &exchange);
+        let (connection, exchange) =
+            connection.exchange(commands, replies, deadline, silence_limit);
+        self.note_silence(address, &exchange);
         (connection, exchange)
     }
 
     /// Makes the next connection try other addresses first, if the server was silent at
     /// this one.
-    fn learn(&mut self, address: IpAddr, exchange: &Exchange) {
+    fn note_silence(&mut self, address: IpAddr, exchange: &Exchange) {
         if matches!(exchange.end, End::Timeout(_)) {
             self.route.was_silent(address);
         }
@@ -200,9 +210,9 @@ impl RedisClient {
         &mut self,
         settings: &Settings,
         deadline: &Deadline,
-        patience: u32,
+        silence_limit: u32,
     ) -> Result<Connection, Error> {
-        let deadline = deadline.min(patience);
+        let deadline = deadline.min(silence_limit);
         Connection::open(&settings.host, settings.port, &mut self.route, &deadline)
             .map_err(|error| with_endpoint(error, settings))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use session_memory_core::ids::Ids;
-use session_memory_core::operation::{APPEND, Action, Reading, Session, Stamp, Start};
+use session_memory_core::operation::{APPEND, Action, ReadMode, Session, Stamp, StartContext};
 use session_memory_core::options::Settings;
 use session_memory_core::recent::RecentAppends;
 use session_memory_core::resp::Commands;
@@ -27,18 +27,18 @@ fn append(
         key,
         settings: &settings,
     };
-    let start = Start {
+    let context = StartContext {
         stamp: Stamp {
             timestamp: "2024-01-15T10:30:00",
             id: || Ids::new().next(|| 0),
             recent: &RecentAppends::new(),
         },
-        reading: Reading::AtOnce,
+        read_mode: ReadMode::AtOnce,
         others: 0,
     };
     let message = |content: &&str| NewMessage::user(*content);
     let messages = contents.iter().map(message).collect();
-    let mut procedure = Action::AddAll(messages).start(session, start).unwrap();
+    let mut procedure = Action::AddAll(messages).start(session, context).unwrap();
     procedure.bring_script();
     let mut commands = Commands::default();
     procedure.request(session, &mut commands);

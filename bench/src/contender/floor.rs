@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use session_memory_core::ids::Ids;
-use session_memory_core::operation::{self, Reading, Stamp, Start};
+use session_memory_core::operation::{self, ReadMode, Stamp, StartContext};
 use session_memory_core::options::Settings;
 use session_memory_core::recent::RecentAppends;
 use session_memory_core::resp::Commands;
@@ -160,13 +160,13 @@ impl Prebuilt {
                 key: &session.key,
                 settings,
             };
-            let start = Start {
+            let context = StartContext {
                 stamp,
-                reading: Reading::AtOnce,
+                read_mode: ReadMode::AtOnce,
                 others: 0,
             };
             action
-                .start(session, start)?
+                .start(session, context)?
                 .request(session, &mut commands);
         }
         let bytes = commands.bytes().to_vec();

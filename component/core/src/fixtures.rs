@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ids::Ids;
 use crate::message::{Message, NewMessage, Role};
 use crate::operation::{
-    Action, Effect, HISTORY, Procedure, Progress, Reading, Session, Stamp, Start,
+    Action, Effect, HISTORY, Procedure, Progress, ReadMode, Session, Stamp, StartContext,
 };
 use crate::options::{Options, Settings};
 use crate::recent::RecentAppends;
@@ -26,26 +26,30 @@ pub fn settings(given: Options) -> Settings {
 
 /// An operation on the session at `k` that travels with others.
 pub fn start(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
-    let started = Start {
+    let context = StartContext {
         stamp: STAMP,
-        reading: Reading::AtOnce,
+        read_mode: ReadMode::AtOnce,
         others: 0,
     };
-    start_with(action, settings, started)
+    start_with(action, settings, context)
 }
 
 /// An operation on the session at `k` that travels alone.
 pub fn start_alone(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
-    let started = Start {
+    let context = StartContext {
         stamp: STAMP,
-        reading: Reading::InPages,
+        read_mode: ReadMode::InPages,
         others: 0,
     };
-    start_with(action, settings, started)
+    start_with(action, settings, context)
 }
 
-pub fn start_with(action: &Action, settings: &Settings, started: Start<'_>) -> Box<dyn Procedure> {
-    action.start(session(settings), started).unwrap()
+pub fn start_with(
+    action: &Action,
+    settings: &Settings,
+    context: StartContext<'_>,
+) -> Box<dyn Procedure> {
+    action.start(session(settings), context).unwrap()
 }
 
 pub fn session(settings: &Settings) -> Session<'_> {

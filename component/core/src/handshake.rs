@@ -86,7 +86,7 @@ fn read(
 ) -> Result<(), Error> {
     let replies = received.replies(0..commands);
     let Some(replies) = replies.or_else(|| received.refusal(0)) else {
-        return Err(hung_up(exchange, settings));
+        return Err(no_handshake_reply(exchange, settings));
     };
     match (reading(replies), replies.unclear()) {
         // Something on the way may have sent the error: there is no connection, and
@@ -125,7 +125,7 @@ fn accepted(replies: Replies<'_>, settings: &Settings) -> Result<(), Error> {
 
 /// Why there is no reply to a handshake, and what may be the cause where the server closed
 /// the connection without a word.
-fn hung_up(exchange: &Exchange, settings: &Settings) -> Error {
+fn no_handshake_reply(exchange: &Exchange, settings: &Settings) -> Error {
     let error = exchange.end.lost();
     if !matches!(exchange.end, End::Closed) {
         return error;

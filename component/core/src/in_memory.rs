@@ -4,7 +4,7 @@
 
 use crate::error::Error;
 use crate::message::Messages;
-use crate::operation::{Action, Operation, Outcome, Reading, Session, Stamp, Start};
+use crate::operation::{Action, Operation, Outcome, ReadMode, Session, Stamp, StartContext};
 use crate::options::Settings;
 use crate::store::Store;
 
@@ -41,11 +41,11 @@ fn run_action(
         key: &key,
         settings,
     };
-    let start = Start {
+    let context = StartContext {
         stamp,
-        reading: Reading::AtOnce,
+        read_mode: ReadMode::AtOnce,
         others: 0,
     };
-    let mut procedure = action.start(session, start)?;
+    let mut procedure = action.start(session, context)?;
     procedure.run_in_memory(&mut store.session(&key, settings, now))
 }

@@ -34,8 +34,8 @@ use history::ReadHistory;
 pub use append_exactly_once::APPEND;
 pub use history::HISTORY;
 pub use outcome::{History, Outcome};
-pub use paging::Reading;
-pub use procedure::{Effect, Procedure, Progress, Session, Stamp, Start};
+pub use paging::ReadMode;
+pub use procedure::{Effect, Procedure, Progress, Session, Stamp, StartContext};
 
 /// An operation on a session: `operation` in `wit/types.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,26 +113,28 @@ impl Action {
     pub fn start(
         &self,
         session: Session<'_>,
-        start: Start<'_>,
+        context: StartContext<'_>,
     ) -> Result<Box<dyn Procedure>, Error> {
         let settings = session.settings;
         let procedure: Box<dyn Procedure> = match self {
             Action::AddAll(messages) if messages.is_empty() => Box::new(Count),
             Action::Add(_) | Action::AddAll(_) => {
-                let elements = elements(self.new_messages(), settings, start.stamp)?;
+                let elements = elements(self.new_messages(), settings, context.stamp)?;
                 match settings.delivery {
                     Delivery::ExactlyOnce => {
-                        let previous = start.stamp.recent.of(session.key);
-                        let append = AppendExactlyOnce::new(elements, previous, start.others);
+                        let previous = context.stamp.recent.of(session.key);
+                        let append = AppendExactlyOnce::new(elements, previous, context.others);
                         Box::new(append)
                     }
                     Delivery::AtMostOnce => Box::new(AppendAtMostOnce::new(elements, settings)),
                 }
             }
-            Action::Get(limit) => Box::new(Get::new(*limit, start.reading)),
-            Action::History(limit) => {
-                Box::new(ReadHistory::new(*limit, start.reading, settings.delivery))
-            }
+            Action::Get(limit) => Box::new(Get::new(*limit, context.read_mode)),
+            Action::History(limit) => Box::new(ReadHistory::new(
+                *limit,
+                context.read_mode,
+                settings.delivery,
+            )),
             Action::Clear => Box::new(Clear),
             Action::Exists => Box::new(Exists),
             Action::Count => Box::new(Count),

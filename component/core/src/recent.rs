@@ -14,7 +14,7 @@ pub type Ending = [u8; ENDING];
 pub struct RecentAppends {
     /// By a hash of the session's key. Returning the ending of another session does no
     /// harm, because it cannot be found in this one.
-    slots: [Option<(u32, Ending)>; SLOTS],
+    buckets: [Option<(u32, Ending)>; BUCKETS],
 }
 
 impl Default for RecentAppends {
@@ -27,14 +27,14 @@ impl RecentAppends {
     /// Creates an empty table.
     pub const fn new() -> RecentAppends {
         RecentAppends {
-            slots: [None; SLOTS],
+            buckets: [None; BUCKETS],
         }
     }
 
     /// Returns the ending of the last append to the session at this key, if it is known.
     pub fn of(&self, key: &str) -> Option<Ending> {
         let hash = fnv_1a(key);
-        let (of, ending) = self.slots[hash as usize % SLOTS]?;
+        let (of, ending) = self.buckets[hash as usize % BUCKETS]?;
         (of == hash).then_some(ending)
     }
 
@@ -48,7 +48,7 @@ impl RecentAppends {
             ..=SMALL => element.last_chunk().copied(),
             _ => None,
         };
-        self.slots[hash as usize % SLOTS] = ending.map(|ending| (hash, ending));
+        self.buckets[hash as usize % BUCKETS] = ending.map(|ending| (hash, ending));
     }
 }
 
@@ -62,7 +62,7 @@ pub fn fnv_1a(text: &str) -> u32 {
 /// Bytes of `"id":"`, an id and `"}`.
 const ENDING: usize = 6 + Id::LENGTH + 2;
 /// Sessions that are remembered.
-const SLOTS: usize = 256;
+const BUCKETS: usize = 256;
 /// Bytes of an element that is remembered, at most.
 const SMALL: usize = 4096;
 

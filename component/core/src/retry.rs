@@ -20,7 +20,7 @@ use core::ops::Range;
 use crate::error::Error;
 use crate::exchange::{End, Exchange};
 use crate::message::Messages;
-use crate::operation::{Effect, Operation, Outcome, Progress, Reading, Stamp, Start};
+use crate::operation::{Effect, Operation, Outcome, Progress, ReadMode, Stamp, StartContext};
 use crate::options::{Delivery, Settings};
 use crate::recent::{RecentAppends, fnv_1a};
 use crate::resp::Commands;
@@ -45,11 +45,11 @@ pub struct Attempt {
     /// Milliseconds to wait before it, before jitter. None if no wait is needed.
     pub wait: Option<u32>,
     /// Whether it changes nothing on the server.
-    pub only_reads: bool,
+    pub is_read_only: bool,
     /// Milliseconds of silence after which the attempt to connect is given up.
-    pub connect_patience: u32,
+    pub connect_silence_limit: u32,
     /// Milliseconds of silence after which the request is given up.
-    pub reply_patience: u32,
+    pub reply_silence_limit: u32,
 }
 
 /// The request of an attempt.
@@ -94,20 +94,20 @@ impl<'a> Pipeline<'a> {
         settings: &'a Settings,
         stamp: Stamp<'_>,
     ) -> Pipeline<'a> {
-        let reading = match operations.len() {
-            1 => Reading::InPages,
-            _ => Reading::AtOnce,
+        let read_mode = match operations.len() {
+            1 => ReadMode::InPages,
+            _ => ReadMode::AtOnce,
         };
         let appended = appended_by_key(&operations, settings);
         let start = |operation: Operation| {
             let own = operation.action.new_messages().len();
-            let all = appended.get(slot(&operation.session_id));
-            let start = Start {
+            let all = appended.get(bucket(&operation.session_id));
+            let context = StartContext {
                 stamp,
-                reading,
+                read_mode,
                 others: all.map_or(0, |all| all - own),
             };
-            Execution::new(operation, settings, start)
+            Execution::new(operation, settings, context)
         };
         Pipeline {
             settings,
@@ -126,15 +126,19 @@ impl<'a> Pipeline<'a> {
         }
         let next = self.executions.iter().filter(|other| other.is_next());
         let mut effects = next.map(Execution::effect);
-        let only_reads = effects.clone().all(|effect| effect == Effect::Reads);
-        let may_be_late =
+        let is_read_only = effects.clone().all(|effect| effect == Effect::Reads);
+        let tolerates_late_arrival =
             effects.all(|effect| matches!(effect, Effect::Reads | Effect::AppendsOnce));
-        let patience = self.patience();
+        let silence_limit = self.silence_limit();
         Some(Attempt {
             wait: self.wait(),
-            only_reads,
-            connect_patience: patience,
-            reply_patience: if may_be_late { patience } else { u32::MAX },
+            is_read_only,
+            connect_silence_limit: silence_limit,
+            reply_silence_limit: if tolerates_late_arrival {
+                silence_limit
+            } else {
+                u32::MAX
+            },
         })
     }
 
@@ -173,7 +177,7 @@ impl<'a> Pipeline<'a> {
     /// Doubles the next wait.
     fn back_off(&mut self, attempt: &Attempt) {
         if let Some(wait) = attempt.wait {
-            self.backoff = (2 * wait).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
+            self.backoff = (2 * wait).clamp(FIRST_BACKOFF, MAX_BACKOFF);
         }
     }
 
@@ -187,7 +191,7 @@ impl<'a> Pipeline<'a> {
             behind
                 .iter_mut()
                 .filter(same)
-                .for_each(Execution::follow_clear);
+                .for_each(Execution::mark_cleared);
         }
         Part {
             operation: at,
@@ -220,9 +224,9 @@ impl<'a> Pipeline<'a> {
 
     /// Milliseconds of silence to wait for: twice as long after each silence, and without
     /// limit when new connections have not helped.
-    fn patience(&self) -> u32 {
+    fn silence_limit(&self) -> u32 {
         match self.silences {
-            MOST_SILENCES.. => u32::MAX,
+            MAX_SILENCES.. => u32::MAX,
             silences => self.settings.response_timeout.saturating_mul(1 << silences),
         }
     }
@@ -251,11 +255,11 @@ impl<'a> Pipeline<'a> {
         self.is_unclear = false;
         let responses = self.responses(request, exchange);
         // Where one reply makes no sense, the others may belong to other requests.
-        let nonsense = match &exchange.end {
+        let protocol_error = match &exchange.end {
             End::Malformed(error @ Error::Protocol(_)) => Some(error.clone()),
-            _ => responses.iter().find_map(Response::nonsense).cloned(),
+            _ => responses.iter().find_map(Response::protocol_error).cloned(),
         };
-        if let Some(error) = nonsense {
+        if let Some(error) = protocol_error {
             for part in &request.parts {
                 self.executions[part.operation].fail(Failure::new(error.clone()));
             }
@@ -323,8 +327,8 @@ impl<'a> Pipeline<'a> {
                         End::Closed => execution.reply_was_cut(mem::take(&mut partial)),
                         _ => Ok(()),
                     };
-                    let was_sent = exchange.written >= part.end;
-                    let error = no_reply(end, execution.effect(), was_sent);
+                    let unsent = part.end.saturating_sub(exchange.written);
+                    let error = no_reply(end, execution.effect(), unsent);
                     // The reply that did not fit was that of this part.
                     if matches!(end, End::Malformed(_)) {
                         end = &End::Closed;
@@ -345,10 +349,10 @@ impl<'a> Pipeline<'a> {
         for at in 1..self.executions.len() {
             let (before, behind) = self.executions.split_at_mut(at);
             let execution = &mut behind[0];
-            let is_undone_before = execution.undoes().is_some()
+            let is_undone_before = execution.undo_error().is_some()
                 && before
                     .iter()
-                    .any(|other| other.undoes().is_some() && other.is_on(execution.key()));
+                    .any(|other| other.undo_error().is_some() && other.is_on(execution.key()));
             if is_undone_before {
                 execution.leave_undo_to_other();
             }
@@ -385,7 +389,7 @@ impl<'a> Pipeline<'a> {
                     let done = behind
                         .iter_mut()
                         .filter(|other| other.is_on(&key) && !other.is_waiting());
-                    done.for_each(Execution::follow_again);
+                    done.for_each(Execution::execute_again);
                 }
             }
         }
@@ -432,7 +436,7 @@ enum Response {
 
 impl Response {
     /// Why the reply makes no sense.
-    fn nonsense(&self) -> Option<&Error> {
+    fn protocol_error(&self) -> Option<&Error> {
         match self {
             Response::Failed(error @ Error::Protocol(_)) => Some(error),
             _ => None,
@@ -447,19 +451,19 @@ fn appended_by_key(operations: &[Operation], settings: &Settings) -> Vec<usize> 
     if operations.len() == 1 || settings.delivery == Delivery::AtMostOnce {
         return Vec::new();
     }
-    let mut appended = Vec::from([0; SLOTS]);
+    let mut appended = Vec::from([0; BUCKETS]);
     for operation in operations {
-        appended[slot(&operation.session_id)] += operation.action.new_messages().len();
+        appended[bucket(&operation.session_id)] += operation.action.new_messages().len();
     }
     appended
 }
 
-fn slot(session_id: &str) -> usize {
-    fnv_1a(session_id) as usize % SLOTS
+fn bucket(session_id: &str) -> usize {
+    fnv_1a(session_id) as usize % BUCKETS
 }
 
 /// Sessions that are counted apart.
-const SLOTS: usize = 1024;
+const BUCKETS: usize = 1024;
 
 /// Milliseconds before the second retry. The first one comes at once, because most lost
 /// connections were idle ones that the server has closed.
@@ -468,8 +472,8 @@ const FIRST_BACKOFF: u32 = 10;
 /// the way the time to find a server again.
 const LONG_BACKOFF: u32 = 100;
 /// Milliseconds; backoffs double up to here.
-const LONGEST_BACKOFF: u32 = 1000;
+const MAX_BACKOFF: u32 = 1000;
 
 /// Number of attempts that silence may end early. The next one has all the time that is
 /// left: four connections have been tried by then, so the server itself is silent.
-const MOST_SILENCES: u32 = 3;
+const MAX_SILENCES: u32 = 3;

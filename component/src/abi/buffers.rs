@@ -27,7 +27,7 @@ use crate::bindings::wasi::io::streams::{InputStream, StreamError};
 pub fn read(stream: &InputStream, size: usize, buffer: &mut Vec<u8>) -> Result<usize, StreamError> {
     let room = buffer.spare_capacity_mut();
     assert!(size <= room.len());
-    LANDING.replace(&raw mut *room as *mut [u8]);
+    DESTINATION.replace(&raw mut *room as *mut [u8]);
     let mut result = MaybeUninit::uninit();
     // SAFETY: the import has the signature that the ABI gives to `input-stream.read`,
     // and the handle is that of a stream. The host writes the bytes to the place that
@@ -36,7 +36,7 @@ pub fn read(stream: &InputStream, size: usize, buffer: &mut Vec<u8>) -> Result<u
         read_stream(stream.handle(), size as u64, result.as_mut_ptr());
         result.assume_init()
     };
-    LANDING.replace(NOWHERE);
+    DESTINATION.replace(NO_DESTINATION);
     match result {
         AbiResult::Ok(bytes) => {
             let length = bytes.length as usize;
@@ -64,9 +64,9 @@ unsafe extern "C" {
 
 /// The place for the next value that the host hands over, if it is not to be a block of
 /// its own.
-static LANDING: SingleThreaded<*mut [u8]> = SingleThreaded::new(NOWHERE);
+static DESTINATION: SingleThreaded<*mut [u8]> = SingleThreaded::new(NO_DESTINATION);
 
-const NOWHERE: *mut [u8] = slice_from_raw_parts_mut(null_mut(), 0);
+const NO_DESTINATION: *mut [u8] = slice_from_raw_parts_mut(null_mut(), 0);
 
 /// Returns a place for a value that the host hands over. `wit-bindgen` has none to offer
 /// without the standard library.
@@ -85,10 +85,10 @@ unsafe extern "C" fn cabi_realloc(
     if new_size == 0 {
         return without_provenance_mut(align);
     }
-    let landing = LANDING.replace(NOWHERE);
-    if !landing.is_null() {
-        assert!(new_size <= landing.len());
-        return landing.cast();
+    let destination = DESTINATION.replace(NO_DESTINATION);
+    if !destination.is_null() {
+        assert!(new_size <= destination.len());
+        return destination.cast();
     }
     // SAFETY: the ABI asks for alignments that are powers of two, and for sizes that fit
     // into 32 bits of memory with them. A block of a size other than 0 comes from the

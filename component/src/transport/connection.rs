@@ -46,17 +46,17 @@ impl Connection {
     }
 
     /// Sends a request and reads its replies, until the deadline, or until no byte was
-    /// sent or received for `patience` milliseconds. Returns the connection if the
+    /// sent or received for `silence_limit` milliseconds. Returns the connection if the
     /// exchange is complete, and closes it otherwise.
     pub fn exchange(
         self,
         commands: &Commands,
         mut reader: ReplyReader,
         deadline: &Deadline,
-        patience: u32,
+        silence_limit: u32,
     ) -> (Option<Connection>, Exchange) {
         let mut written = 0;
-        let end = self.transfer(commands, &mut written, &mut reader, deadline, patience);
+        let end = self.transfer(commands, &mut written, &mut reader, deadline, silence_limit);
         let partial = reader.partial();
         let (received, end) = match reader.finish() {
             Ok(received) => (received, end),
@@ -80,14 +80,14 @@ impl Connection {
         written: &mut usize,
         reader: &mut ReplyReader,
         deadline: &Deadline,
-        patience: u32,
+        silence_limit: u32,
     ) -> End {
         let bytes = commands.bytes();
         let mut unsent = bytes;
-        let mut more_is_there = false;
+        let mut has_more = false;
         // A host allocates as much as it is asked for.
-        let mut size = commands.expected().min(LARGEST_READ);
-        let mut silence = deadline.min(patience);
+        let mut size = commands.expected().min(MAX_READ);
+        let mut silence = deadline.min(silence_limit);
         loop {
             let mut moved = 0;
             while !unsent.is_empty() {
@@ -107,7 +107,7 @@ impl Connection {
                     }
                 }
             }
-            if !more_is_there {
+            if !has_more {
                 commands.do_work();
                 let waited = match unsent.is_empty() {
                     true => self.socket.wait_to_read(&silence),
@@ -128,11 +128,11 @@ impl Connection {
                 return End::Closed;
             };
             moved += read;
-            more_is_there = read == size;
-            let wanted = if more_is_there { 4 * size } else { size };
+            has_more = read == size;
+            let wanted = if has_more { 4 * size } else { size };
             match reader.scan() {
                 Ok(Scan::Complete) => return End::Complete,
-                Ok(Scan::Missing(missing)) => size = wanted.max(missing).min(LARGEST_READ),
+                Ok(Scan::Missing(missing)) => size = wanted.max(missing).min(MAX_READ),
                 Err(error) => return End::Malformed(error),
             }
             // There is no wait that the deadline could end as long as more is there.
@@ -140,11 +140,11 @@ impl Connection {
                 return End::Timeout(deadline.milliseconds);
             }
             if moved > 0 {
-                silence = deadline.min(patience);
+                silence = deadline.min(silence_limit);
             }
         }
     }
 }
 
 /// The most bytes that hosts return for one read.
-const LARGEST_READ: usize = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;

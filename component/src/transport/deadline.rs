@@ -51,7 +51,7 @@ impl Deadline {
     }
 
     /// Waits until one of several pollables is ready, of which there are at most
-    /// [`MOST_READY`](crate::wasi::clock::MOST_READY).
+    /// [`MAX_READY`](crate::wasi::clock::MAX_READY).
     ///
     /// # Errors
     ///

@@ -9,17 +9,17 @@ use session_memory_core::error::{Error, Quoted};
 
 use super::deadline::Deadline;
 use super::endpoint::authority;
-use super::socket::{MOST_UNSENT, Socket, close_unsent, resolve};
-use crate::wasi::clock::MOST_READY;
+use super::socket::{MAX_UNSENT, Socket, close_unsent, has_too_many_unsent, resolve};
+use crate::wasi::clock::MAX_READY;
 use crate::wasi::tcp::{ConnectError, Connecting};
 
 /// What is known of the addresses of a name.
 #[derive(Default)]
 pub struct Route {
     /// The address of the last connection, which is tried first.
-    worked: Option<IpAddr>,
+    last_connected: Option<IpAddr>,
     /// The address at which the server was silent, which is tried last.
-    silent: Option<IpAddr>,
+    last_silent: Option<IpAddr>,
 }
 
 impl Route {
@@ -36,9 +36,10 @@ impl Route {
         port: u16,
         deadline: &Deadline,
     ) -> Result<(Socket, IpAddr), Error> {
-        if close_unsent() {
+        close_unsent();
+        if has_too_many_unsent() {
             return Err(Error::Unavailable(format!(
-                "{MOST_UNSENT} earlier connections have bytes that the server does not accept, and no more are opened"
+                "{MAX_UNSENT} earlier connections have bytes that the server does not accept, and no more are opened"
             )));
         }
         let found = resolve(host, deadline).map_err(|error| match error {
@@ -50,15 +51,15 @@ impl Route {
         })?;
         let connected = race(&self.order(&found), port, deadline);
         // If none accepts, the address that worked may be the one that is silent now.
-        self.worked = connected.as_ref().ok().map(|(_, address)| *address);
+        self.last_connected = connected.as_ref().ok().map(|(_, address)| *address);
         connected
     }
 
     /// Remembers that the server was silent at this address.
     pub fn was_silent(&mut self, address: IpAddr) {
         *self = Route {
-            worked: None,
-            silent: Some(address),
+            last_connected: None,
+            last_silent: Some(address),
         };
     }
 
@@ -74,13 +75,13 @@ impl Route {
             order.extend(other.next());
         }
         let place = |order: &[IpAddr], address| order.iter().position(|a| Some(*a) == address);
-        if let Some(silent) = place(&order, self.silent) {
+        if let Some(silent) = place(&order, self.last_silent) {
             order[silent..].rotate_left(1);
         }
-        if let Some(worked) = place(&order, self.worked) {
+        if let Some(worked) = place(&order, self.last_connected) {
             order[..=worked].rotate_right(1);
         }
-        order.truncate(MOST_READY);
+        order.truncate(MAX_READY);
         order
     }
 }
@@ -107,16 +108,16 @@ fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<(Socket,
             return Err(all_failed(failures));
         }
         // When the next attempt starts.
-        let pause = match rest.len() {
+        let delay = match rest.len() {
             0 => *deadline,
             // Each address is to be tried before the deadline.
             left => deadline.share(left + 1).min(ATTEMPT_DELAY),
         };
-        let mut is_over = false;
+        let mut delay_has_passed = false;
         let mut has_failed = false;
-        while !is_over && !has_failed {
+        while !delay_has_passed && !has_failed {
             let ready: Vec<_> = under_way.iter().map(|(_, next)| next.ready()).collect();
-            is_over = pause.wait_for_any(&ready).is_err();
+            delay_has_passed = delay.wait_for_any(&ready).is_err();
             for (address, connecting) in mem::take(&mut under_way) {
                 match connecting.finish() {
                     Ok(Ok(stream)) => return Ok((stream.into(), address)),

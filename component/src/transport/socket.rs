@@ -63,12 +63,14 @@ impl Drop for Socket {
     }
 }
 
-/// Closes the dropped sockets whose peers have taken everything or are gone. Returns
-/// whether there are [`MOST_UNSENT`] others.
-pub fn close_unsent() -> bool {
-    let mut unsent = unsent();
-    unsent.retain(TcpStream::is_writing);
-    unsent.len() >= MOST_UNSENT
+/// Closes the dropped sockets whose peers have taken everything or are gone.
+pub fn close_unsent() {
+    unsent().retain(TcpStream::is_writing);
+}
+
+/// Returns whether [`MAX_UNSENT`] dropped sockets still have unsent bytes.
+pub fn has_too_many_unsent() -> bool {
+    unsent().len() >= MAX_UNSENT
 }
 
 /// Looks up the addresses of a name. An IP address is its own address.
@@ -93,4 +95,4 @@ impl From<Passed> for ConnectError {
 
 /// The number of sockets with bytes that their peers have not taken, from which on no
 /// further connection is made.
-pub const MOST_UNSENT: usize = 8;
+pub const MAX_UNSENT: usize = 8;

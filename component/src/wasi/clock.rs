@@ -39,11 +39,11 @@ impl Alarm {
         Alarm { set: None }
     }
 
-    /// Waits until one of at most [`MOST_READY`] pollables is ready, or until a time.
+    /// Waits until one of at most [`MAX_READY`] pollables is ready, or until a time.
     /// Returns whether a pollable is ready.
     pub fn wait(&mut self, ready: &[&Pollable], time: u64) -> bool {
         loop {
-            let mut pollables = [self.at_or_before(time); MOST_READY + 1];
+            let mut pollables = [self.at_or_before(time); MAX_READY + 1];
             pollables[..ready.len()].copy_from_slice(ready);
             // The indexes of the pollables that are ready.
             match poll(&pollables[..=ready.len()]).first() {
@@ -67,4 +67,4 @@ impl Alarm {
 
 /// The most pollables that one wait is for: the two streams of a connection, or
 /// connections to as many addresses.
-pub const MOST_READY: usize = 8;
+pub const MAX_READY: usize = 8;

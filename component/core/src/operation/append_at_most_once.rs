@@ -18,10 +18,10 @@ use crate::store::StoredSession;
 pub struct AppendAtMostOnce {
     elements: Vec<Vec<u8>>,
     max_messages: Option<u32>,
-    step: Step,
+    phase: Phase,
 }
 
-enum Step {
+enum Phase {
     /// Appends.
     Append,
     /// Gives a key of another type the expiry back that it had, in milliseconds: the
@@ -35,7 +35,7 @@ impl AppendAtMostOnce {
         AppendAtMostOnce {
             elements,
             max_messages: settings.max_messages,
-            step: Step::Append,
+            phase: Phase::Append,
         }
     }
 
@@ -73,7 +73,7 @@ impl AppendAtMostOnce {
             }
             Err(error @ Error::WrongType(_)) => {
                 // PTTL returns -1 for a key without expiry.
-                self.step = Step::Restore(u64::try_from(ttl.integer()?).ok());
+                self.phase = Phase::Restore(u64::try_from(ttl.integer()?).ok());
                 Ok(Progress::Undo(error))
             }
             Err(error) => Err(error),
@@ -83,25 +83,25 @@ impl AppendAtMostOnce {
 
 impl Procedure for AppendAtMostOnce {
     fn effect(&self) -> Effect {
-        match self.step {
-            Step::Append => Effect::Appends,
-            Step::Restore(_) => Effect::RestoresExpiry,
+        match self.phase {
+            Phase::Append => Effect::Appends,
+            Phase::Restore(_) => Effect::RestoresExpiry,
         }
     }
 
     fn request(&self, session: Session<'_>, commands: &mut Commands) {
         let key = session.key.as_bytes();
-        match self.step {
-            Step::Append => self.append(session, commands),
-            Step::Restore(Some(ttl)) => commands.push(&[b"PEXPIRE", key, &decimal(ttl)]),
-            Step::Restore(None) => commands.push(&[b"PERSIST", key]),
+        match self.phase {
+            Phase::Append => self.append(session, commands),
+            Phase::Restore(Some(ttl)) => commands.push(&[b"PEXPIRE", key, &decimal(ttl)]),
+            Phase::Restore(None) => commands.push(&[b"PERSIST", key]),
         }
     }
 
     fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error> {
-        match self.step {
-            Step::Append => self.appended(replies),
-            Step::Restore(_) => match replies.last() {
+        match self.phase {
+            Phase::Append => self.appended(replies),
+            Phase::Restore(_) => match replies.last() {
                 Ok(_) => Ok(Progress::Undone),
                 Err(error) => Err(Error::AccessDenied(format!(
                     "the key holds something other than a list, and was given an expiry that \

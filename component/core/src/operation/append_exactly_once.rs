@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::fixtures::*;
     use crate::operation::HISTORY;
-    use crate::operation::{Action, Reading, Stamp, Start};
+    use crate::operation::{Action, ReadMode, Stamp, StartContext};
     use crate::options::Options;
     use crate::recent::RecentAppends;
     use core::time::Duration;
@@ -222,12 +222,12 @@ mod tests {
     #[test]
     fn an_append_searches_as_far_as_others_may_have_appended() {
         let settings = settings(Options::default());
-        let started = Start {
+        let context = StartContext {
             stamp: STAMP,
-            reading: Reading::AtOnce,
+            read_mode: ReadMode::AtOnce,
             others: 36,
         };
-        let append = start_with(&Action::Add(new("a")), &settings, started);
+        let append = start_with(&Action::Add(new("a")), &settings, context);
         let request = request(&*append, &settings);
         assert!(request.contains(" 1 k 100  3600 sliding 0 "), "{request}");
     }
@@ -238,15 +238,15 @@ mod tests {
         let previous = [b'x'; 53];
         let mut recent = RecentAppends::new();
         recent.remember("k", &previous);
-        let started = Start {
+        let context = StartContext {
             stamp: Stamp {
                 recent: &recent,
                 ..STAMP
             },
-            reading: Reading::AtOnce,
+            read_mode: ReadMode::AtOnce,
             others: 0,
         };
-        let append = start_with(&Action::Add(new("a")), &settings, started);
+        let append = start_with(&Action::Add(new("a")), &settings, context);
         let request = request(&*append, &settings);
         let previous = str::from_utf8(&previous).unwrap();
         let expected = format!(" 1 k 64 {previous} 3600 sliding 0 ");

@@ -1,7 +1,7 @@
 //! `get`: the messages of a session (`LRANGE`).
 
 use super::outcome::Outcome;
-use super::paging::{Paging, Reading};
+use super::paging::{Paging, ReadMode};
 use super::procedure::{Effect, Procedure, Progress, Session};
 use crate::error::Error;
 use crate::message::Messages;
@@ -13,8 +13,8 @@ pub struct Get(Paging);
 
 impl Get {
     /// Reads the last `limit` messages, or all of them.
-    pub fn new(limit: Option<u32>, reading: Reading) -> Get {
-        Get(Paging::new(limit, reading))
+    pub fn new(limit: Option<u32>, read_mode: ReadMode) -> Get {
+        Get(Paging::new(limit, read_mode))
     }
 }
 
@@ -29,7 +29,7 @@ impl Procedure for Get {
 
     fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error> {
         let read = self.0.response(replies);
-        Ok(match self.0.or_smaller(read)? {
+        Ok(match self.0.or_smaller_page(read)? {
             Some(read) => Progress::Done(Outcome::Messages(read.messages)),
             None => Progress::NeedsMore,
         })

@@ -5,7 +5,7 @@ use alloc::borrow::ToOwned;
 use core::time::Duration;
 
 use super::outcome::{History, Outcome};
-use super::paging::{Paging, Read, Reading};
+use super::paging::{Paging, ReadMessages, ReadMode};
 use super::procedure::{Effect, Procedure, Progress, Session};
 use crate::error::Error;
 use crate::message::Messages;
@@ -30,9 +30,9 @@ struct Facts {
 
 impl ReadHistory {
     /// Reads the last `limit` messages, or all of them.
-    pub fn new(limit: Option<u32>, reading: Reading, delivery: Delivery) -> ReadHistory {
+    pub fn new(limit: Option<u32>, read_mode: ReadMode, delivery: Delivery) -> ReadHistory {
         ReadHistory {
-            paging: Paging::new(limit, reading),
+            paging: Paging::new(limit, read_mode),
             delivery,
             facts: Facts::default(),
         }
@@ -58,7 +58,7 @@ impl ReadHistory {
         }
     }
 
-    fn first_response(&mut self, replies: Replies<'_>) -> Result<Option<Read>, Error> {
+    fn first_response(&mut self, replies: Replies<'_>) -> Result<Option<ReadMessages>, Error> {
         let mut results = self.results(replies)?.array()?;
         let (Some(page), Some(total), Some(ttl), None) = (
             results.next(),
@@ -97,7 +97,7 @@ impl ReadHistory {
         }
     }
 
-    fn history(&self, read: Read) -> History<Messages> {
+    fn history(&self, read: ReadMessages) -> History<Messages> {
         History {
             messages: read.messages,
             total: self.facts.total,
@@ -126,7 +126,7 @@ impl Procedure for ReadHistory {
         } else {
             self.paging.response(replies)
         };
-        Ok(match self.paging.or_smaller(read)? {
+        Ok(match self.paging.or_smaller_page(read)? {
             Some(read) => Progress::Done(Outcome::History(self.history(read))),
             None => Progress::NeedsMore,
         })
@@ -249,8 +249,8 @@ mod tests {
                 let mut procedure = start(&Action::History(limit), &settings);
                 let request = request(&*procedure, &settings);
                 assert_eq!(request.starts_with("MULTI\nLRANGE k "), count == 5);
-                let answer = format!("{begin}*3\r\n{}:{total}\r\n:{ttl}\r\n", list(entries));
-                let progress = respond(&mut *procedure, count, &answer);
+                let reply = format!("{begin}*3\r\n{}:{total}\r\n:{ttl}\r\n", list(entries));
+                let progress = respond(&mut *procedure, count, &reply);
                 assert_eq!(progress.as_ref(), Ok(&expected));
             }
         }

@@ -22,7 +22,7 @@ use crate::resp::{Commands, Replies, Reply, ReplyBuffer, decimal};
 
 /// Whether a long session may be read in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ReadMode {
     /// In pages: the operation travels alone.
     InPages,
     /// In one reply: operations of the same request would be executed between two pages.
@@ -70,7 +70,7 @@ struct Decoder {
 }
 
 /// What was read.
-pub struct Read {
+pub struct ReadMessages {
     /// The messages, oldest first.
     pub messages: Messages,
     /// Number of entries that are no messages.
@@ -79,13 +79,13 @@ pub struct Read {
 
 impl Paging {
     /// Reads the last `limit` messages, or all of them.
-    pub fn new(limit: Option<u32>, reading: Reading) -> Paging {
+    pub fn new(limit: Option<u32>, read_mode: ReadMode) -> Paging {
         let mut paging = Paging {
             limit,
             entries: limit,
             ..Paging::default()
         };
-        if reading == Reading::InPages && limit.is_none_or(|limit| limit > FIRST_PAGE) {
+        if read_mode == ReadMode::InPages && limit.is_none_or(|limit| limit > FIRST_PAGE) {
             paging.entries = Some(FIRST_PAGE);
             paging.pages = Some(Pages::default());
         }
@@ -149,7 +149,7 @@ impl Paging {
         commands.expect_elements(likely as usize);
         if let Some(pages) = &self.pages {
             let (decoder, limit) = (Rc::clone(&pages.decoder), self.limit);
-            commands.reserve_of_reply(pages.cost);
+            commands.reserve_reply_cost(pages.cost);
             commands.while_waiting(move || decoder.borrow_mut().decode(limit));
         }
     }
@@ -159,7 +159,7 @@ impl Paging {
     /// # Errors
     ///
     /// The error that was replied, or [`Error::Protocol`].
-    pub fn response(&mut self, replies: Replies<'_>) -> Result<Option<Read>, Error> {
+    pub fn response(&mut self, replies: Replies<'_>) -> Result<Option<ReadMessages>, Error> {
         let last = replies.last()?;
         let mut replies = replies.iter();
         let page = replies.next().unwrap_or(last);
@@ -174,14 +174,14 @@ impl Paging {
     /// # Errors
     ///
     /// As [`Paging::response`].
-    pub fn first_page(&mut self, page: Reply<'_>) -> Result<Option<Read>, Error> {
+    pub fn first_page(&mut self, page: Reply<'_>) -> Result<Option<ReadMessages>, Error> {
         match self.cap {
             Some(cap) => self.capped_page(cap, page, None),
             None => self.page(page),
         }
     }
 
-    fn page(&mut self, page: Reply<'_>) -> Result<Option<Read>, Error> {
+    fn page(&mut self, page: Reply<'_>) -> Result<Option<ReadMessages>, Error> {
         let mut entries = page.bulk_strings()?;
         let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
         let wanted = self.wanted();
@@ -189,7 +189,7 @@ impl Paging {
         let mut before = 0;
         if let Some(mut pages) = self.pages.take() {
             before = pages.count as usize;
-            let changed = before > 0 && !pages.begin_with(page, entries.pop());
+            let changed = before > 0 && !pages.is_oldest(page, entries.pop());
             let read = before + entries.len();
             let is_all = entries.len() < asked;
             let is_last = is_all || read >= wanted;
@@ -227,13 +227,13 @@ impl Paging {
         cap: u32,
         page: Reply<'_>,
         oldest: Option<Reply<'_>>,
-    ) -> Result<Option<Read>, Error> {
+    ) -> Result<Option<ReadMessages>, Error> {
         let mut entries = page.bulk_strings()?;
         let mut pages = self.pages.take().unwrap_or_default();
         let asked = self.entries.map_or(usize::MAX, |entries| entries as usize);
         let is_all = entries.len() < asked;
         let has_changed = match oldest {
-            Some(oldest) => !pages.begin_with(oldest, oldest.bulk_strings()?.pop()),
+            Some(oldest) => !pages.is_oldest(oldest, oldest.bulk_strings()?.pop()),
             None => pages.count > 0,
         };
         self.entries = Some(cap);
@@ -267,9 +267,12 @@ impl Paging {
     /// # Errors
     ///
     /// As what was read.
-    pub fn or_smaller(&mut self, read: Result<Option<Read>, Error>) -> Result<Option<Read>, Error> {
+    pub fn or_smaller_page(
+        &mut self,
+        read: Result<Option<ReadMessages>, Error>,
+    ) -> Result<Option<ReadMessages>, Error> {
         match read {
-            Err(Error::LimitExceeded(_)) if self.ask_for_less() => Ok(None),
+            Err(Error::LimitExceeded(_)) if self.shrink_page() => Ok(None),
             read => read,
         }
     }
@@ -286,7 +289,7 @@ impl Paging {
             return Ok(());
         }
         self.cuts += 1;
-        if self.cuts == 2 && self.ask_for_less() {
+        if self.cuts == 2 && self.shrink_page() {
             self.cut_at = 0;
         }
         // A single entry is requested twice more, because it may have been chance.
@@ -299,7 +302,7 @@ impl Paging {
     }
 
     /// Asks for a sixteenth of the page. Returns whether that is less.
-    fn ask_for_less(&mut self) -> bool {
+    fn shrink_page(&mut self) -> bool {
         let less = match self.entries {
             Some(..=1) => return false,
             Some(entries) => (entries / 16).max(1),
@@ -329,7 +332,7 @@ impl Paging {
 
 impl Pages {
     /// Whether the oldest entry of these pages is this one.
-    fn begin_with(&self, reply: Reply<'_>, entry: Option<Range<usize>>) -> bool {
+    fn is_oldest(&self, reply: Reply<'_>, entry: Option<Range<usize>>) -> bool {
         entry.is_some_and(|entry| *reply.buffer().bytes(entry) == *self.oldest)
     }
 
@@ -368,10 +371,10 @@ impl Decoder {
     }
 }
 
-impl From<NewestFirst> for Read {
-    fn from(newest: NewestFirst) -> Read {
+impl From<NewestFirst> for ReadMessages {
+    fn from(newest: NewestFirst) -> ReadMessages {
         let (messages, skipped) = newest.finish();
-        Read { messages, skipped }
+        ReadMessages { messages, skipped }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::resp::{Commands, Replies};
 use crate::store::StoredSession;
 
 use super::outcome::Outcome;
-use super::paging::Reading;
+use super::paging::ReadMode;
 
 /// How an operation is carried out: its next request, and the reading of the replies.
 pub trait Procedure {
@@ -98,11 +98,11 @@ pub struct Session<'a> {
 
 /// What an operation needs when it starts.
 #[derive(Clone, Copy)]
-pub struct Start<'a> {
+pub struct StartContext<'a> {
     /// What its messages are marked with.
     pub stamp: Stamp<'a>,
     /// How a long session may be read.
-    pub reading: Reading,
+    pub read_mode: ReadMode,
     /// Number of entries that other operations of the same request append to the
     /// session.
     pub others: usize,

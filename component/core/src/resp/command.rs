@@ -69,7 +69,7 @@ impl Commands {
 
     /// Reserves a part of the limit for replies: previous replies that belong to the same
     /// operation take it.
-    pub fn reserve_of_reply(&mut self, cost: u64) {
+    pub fn reserve_reply_cost(&mut self, cost: u64) {
         self.reserved += cost;
     }
 

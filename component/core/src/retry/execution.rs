@@ -19,7 +19,9 @@ use core::mem;
 use crate::error::Error;
 use crate::exchange::End;
 use crate::message::Messages;
-use crate::operation::{Action, Effect, Operation, Outcome, Procedure, Progress, Session, Start};
+use crate::operation::{
+    Action, Effect, Operation, Outcome, Procedure, Progress, Session, StartContext,
+};
 use crate::options::{Delivery, Settings};
 use crate::resp::{Commands, Replies};
 
@@ -32,9 +34,9 @@ pub struct Execution {
     /// None if the result was known from the start.
     procedure: Option<Box<dyn Procedure>>,
     state: State,
-    earlier: Earlier,
+    earlier: EarlierAttempts,
     /// The error to come, if what the operation did is being undone.
-    undoes: Option<Error>,
+    undo_error: Option<Error>,
     /// Number of attempts after the first one.
     retries: u32,
     /// Number of unclear error replies.
@@ -80,7 +82,7 @@ impl Failure {
 }
 
 /// What earlier attempts of a write have done on the server.
-enum Earlier {
+enum EarlierAttempts {
     /// Nothing.
     Nothing,
     /// One was sent, and its outcome is unknown.
@@ -96,7 +98,7 @@ enum Earlier {
 
 impl Execution {
     /// Starts an operation.
-    pub fn new(operation: Operation, settings: &Settings, started: Start<'_>) -> Execution {
+    pub fn new(operation: Operation, settings: &Settings, context: StartContext<'_>) -> Execution {
         let Operation { session_id, action } = operation;
         let mut execution = Execution {
             name: action.name(),
@@ -104,12 +106,12 @@ impl Execution {
             key: String::new(),
             procedure: None,
             state: State::Ready(None),
-            earlier: Earlier::Nothing,
-            undoes: None,
+            earlier: EarlierAttempts::Nothing,
+            undo_error: None,
             retries: 0,
             unclear: 0,
         };
-        match execution.start(&action, settings, started) {
+        match execution.start(&action, settings, context) {
             Ok(Some(procedure)) => execution.procedure = Some(procedure),
             Ok(None) => {
                 let nothing = Outcome::Messages(Messages::default());
@@ -125,7 +127,7 @@ impl Execution {
         &mut self,
         action: &Action,
         settings: &Settings,
-        started: Start<'_>,
+        context: StartContext<'_>,
     ) -> Result<Option<Box<dyn Procedure>>, Error> {
         let key = settings.key(&self.session_id)?;
         if *action == Action::Get(Some(0)) {
@@ -135,7 +137,7 @@ impl Execution {
             key: &key,
             settings,
         };
-        let procedure = action.start(session, started)?;
+        let procedure = action.start(session, context)?;
         self.key = key;
         Ok(Some(procedure))
     }
@@ -182,14 +184,14 @@ impl Execution {
     }
 
     /// The error that it ends with when what it did is undone.
-    pub fn undoes(&self) -> Option<&Error> {
-        self.undoes.as_ref().filter(|_| self.is_waiting())
+    pub fn undo_error(&self) -> Option<&Error> {
+        self.undo_error.as_ref().filter(|_| self.is_waiting())
     }
 
     /// Whether it has deleted its session, or may have.
     pub fn may_have_cleared(&self) -> bool {
         self.effect() == Effect::Clears
-            && (!matches!(self.earlier, Earlier::Nothing)
+            && (!matches!(self.earlier, EarlierAttempts::Nothing)
                 || matches!(self.state, State::Done(Ok(_)) | State::Stale(Ok(_))))
     }
 
@@ -238,7 +240,7 @@ impl Execution {
         if let Ok(outcome) = result
             && self.effect() != Effect::Reads
         {
-            self.earlier = Earlier::Acknowledged {
+            self.earlier = EarlierAttempts::Acknowledged {
                 outcome,
                 may_be_cleared: false,
             };
@@ -286,17 +288,17 @@ impl Execution {
     pub fn progress(&mut self, progress: Progress) {
         self.state = match progress {
             Progress::Done(outcome) => {
-                self.earlier = Earlier::Nothing;
+                self.earlier = EarlierAttempts::Nothing;
                 State::Done(Ok(outcome))
             }
             Progress::NeedsMore => State::Ready(None),
             Progress::Undo(error) => {
-                self.undoes = Some(error);
+                self.undo_error = Some(error);
                 State::Ready(None)
             }
             Progress::Undone => {
                 let lost = || Error::protocol("nothing was undone");
-                State::Done(Err(self.undoes.take().unwrap_or_else(lost)))
+                State::Done(Err(self.undo_error.take().unwrap_or_else(lost)))
             }
         };
     }
@@ -308,7 +310,7 @@ impl Execution {
             // Nothing was sent, or nothing that changes anything.
             Error::Unavailable(_) | Error::Timeout(_) => true,
             Error::OutcomeUnknown(_) => {
-                self.leave_unknown();
+                self.mark_unknown();
                 may_be_repeated
             }
             error => error.is_transient() && may_be_repeated,
@@ -326,20 +328,20 @@ impl Execution {
         let error = if reads {
             error
         } else {
-            self.leave_unknown();
+            self.mark_unknown();
             Error::OutcomeUnknown(error.text().into())
         };
         self.unclear += 1;
-        if self.unclear <= MOST_UNCLEAR && (reads || delivery == Delivery::ExactlyOnce) {
+        if self.unclear <= MAX_UNCLEAR && (reads || delivery == Delivery::ExactlyOnce) {
             self.retry(Failure::new(error));
         } else {
             self.finish(error);
         }
     }
 
-    fn leave_unknown(&mut self) {
-        if matches!(self.earlier, Earlier::Nothing) {
-            self.earlier = Earlier::Unknown;
+    fn mark_unknown(&mut self) {
+        if matches!(self.earlier, EarlierAttempts::Nothing) {
+            self.earlier = EarlierAttempts::Unknown;
         }
     }
 
@@ -363,34 +365,34 @@ impl Execution {
 
     /// It is not retried: it ends with this error, or with what it was acknowledged with.
     pub fn finish(&mut self, error: Error) {
-        let result = match mem::replace(&mut self.earlier, Earlier::Nothing) {
-            Earlier::Nothing => Err(self.without_undo(error)),
-            Earlier::Unknown => Err(match self.without_undo(error) {
+        let result = match mem::replace(&mut self.earlier, EarlierAttempts::Nothing) {
+            EarlierAttempts::Nothing => Err(self.with_pending_undo(error)),
+            EarlierAttempts::Unknown => Err(match self.with_pending_undo(error) {
                 error @ Error::OutcomeUnknown(_) => error,
                 // The result of a later attempt tells nothing about an earlier one.
                 error => Error::OutcomeUnknown(format!(
                     "an earlier attempt was sent and its outcome is unknown; then: {error}"
                 )),
             }),
-            Earlier::Acknowledged {
+            EarlierAttempts::Acknowledged {
                 may_be_cleared: true,
                 ..
             } if self.effect() == Effect::AppendsOnce => Err(Error::OutcomeUnknown(format!(
                 "it was executed, but then an earlier clear was retried: {error}"
             ))),
-            Earlier::Acknowledged { outcome, .. } => Ok(outcome),
+            EarlierAttempts::Acknowledged { outcome, .. } => Ok(outcome),
         };
         // It may still be executed again, behind a retried write.
         if matches!(result, Err(Error::OutcomeUnknown(_))) {
-            self.earlier = Earlier::Unknown;
+            self.earlier = EarlierAttempts::Unknown;
         }
         self.state = State::Done(result);
     }
 
     /// The error, if something remains to be undone.
-    fn without_undo(&self, error: Error) -> Error {
+    fn with_pending_undo(&self, error: Error) -> Error {
         match error {
-            Error::Unavailable(text) | Error::Timeout(text) if self.undoes.is_some() => {
+            Error::Unavailable(text) | Error::Timeout(text) if self.undo_error.is_some() => {
                 Error::OutcomeUnknown(text)
             }
             error => error,
@@ -423,7 +425,7 @@ impl Execution {
     // What others on the same session do to it.
 
     /// A write ahead of it is retried: it is executed again after that, if it may be.
-    pub fn follow_again(&mut self) {
+    pub fn execute_again(&mut self) {
         if matches!(self.effect(), Effect::Appends | Effect::RestoresExpiry) {
             return;
         }
@@ -435,15 +437,15 @@ impl Execution {
     }
 
     /// A clear ahead of it is sent again.
-    pub fn follow_clear(&mut self) {
-        if let Earlier::Acknowledged { may_be_cleared, .. } = &mut self.earlier {
+    pub fn mark_cleared(&mut self) {
+        if let EarlierAttempts::Acknowledged { may_be_cleared, .. } = &mut self.earlier {
             *may_be_cleared = true;
         }
     }
 
     /// Another operation undoes what both did: it ends with its own error.
     pub fn leave_undo_to_other(&mut self) {
-        if let Some(error) = self.undoes.take() {
+        if let Some(error) = self.undo_error.take() {
             self.state = State::Done(Err(error));
         }
     }
@@ -458,14 +460,15 @@ impl Execution {
     }
 }
 
-/// Why there is no reply to a request with this effect.
-pub fn no_reply(end: &End, effect: Effect, was_sent: bool) -> Error {
+/// Returns why there is no reply to a request with this effect, of which this many bytes were
+/// not sent.
+pub fn no_reply(end: &End, effect: Effect, unsent: usize) -> Error {
     let reads = effect == Effect::Reads;
     match end.lost() {
         // No reply to a write is large: one that is was not meant for it.
         Error::LimitExceeded(text) if !reads => Error::Protocol(text),
         // The server cannot execute a request before its last byte is there.
-        Error::Unavailable(what) | Error::Timeout(what) if was_sent && !reads => {
+        Error::Unavailable(what) | Error::Timeout(what) if unsent == 0 && !reads => {
             Error::OutcomeUnknown(after_sending(&what))
         }
         error => error,
@@ -477,4 +480,4 @@ fn after_sending(what: &str) -> String {
 }
 
 /// Number of retries after error replies that may have come after execution.
-const MOST_UNCLEAR: u32 = 3;
+const MAX_UNCLEAR: u32 = 3;

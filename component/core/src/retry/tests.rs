@@ -42,7 +42,7 @@ fn request(pipeline: &mut Pipeline<'_>) -> Request {
 
 /// A request that is written in full, and to which these bytes come back. Returns what
 /// was sent, and whether the connection may be used again.
-fn round(pipeline: &mut Pipeline<'_>, replies: &str, end: End) -> (String, bool) {
+fn attempt(pipeline: &mut Pipeline<'_>, replies: &str, end: End) -> (String, bool) {
     let request = request(pipeline);
     let written = request.commands.bytes().len();
     let sent = shown(&request.commands);
@@ -121,10 +121,10 @@ fn operations_are_sent_together_and_each_gets_its_reply() {
     ];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     assert!(!waits(&pipeline));
-    assert!(!pipeline.plan().unwrap().only_reads);
+    assert!(!pipeline.plan().unwrap().is_read_only);
     let replies = ":7\r\n*0\r\n\
         *3\r\n*0\r\n:0\r\n:-2\r\n:1\r\n";
-    let (sent, usable) = round(&mut pipeline, replies, End::Complete);
+    let (sent, usable) = attempt(&mut pipeline, replies, End::Complete);
     assert_eq!(sent, "EVALSHA a\nLRANGE a\nEVAL b\nLLEN b\n");
     assert!(usable);
     assert!(pipeline.plan().is_none());
@@ -150,7 +150,7 @@ fn an_error_is_that_of_its_operation_alone() {
     let operations = vec![add("a"), add("b"), on("c", Action::Clear)];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     let replies = ":1\r\n-WRONGTYPE x\r\n+OK\r\n";
-    let (_, usable) = round(&mut pipeline, replies, End::Complete);
+    let (_, usable) = attempt(&mut pipeline, replies, End::Complete);
     assert!(usable);
     assert_eq!(
         results(pipeline),
@@ -180,10 +180,10 @@ fn what_was_not_answered_is_tried_again() {
                     "LLEN c\n",
                 ),
             };
-            let (_, usable) = round(&mut pipeline, first, end);
+            let (_, usable) = attempt(&mut pipeline, first, end);
             assert!(!usable);
             assert!(waits(&pipeline));
-            let (sent, _) = round(&mut pipeline, "", End::Closed);
+            let (sent, _) = attempt(&mut pipeline, "", End::Closed);
             assert_eq!(sent, again);
             let results = results(pipeline);
             let during = match delivery {
@@ -215,7 +215,7 @@ fn what_was_not_sent_to_its_last_byte_was_not_executed() {
     let written = request.commands.bytes().len() - 1;
     settle(&mut pipeline, request, "", written, End::Closed);
     assert!(waits(&pipeline));
-    let (sent, _) = round(&mut pipeline, "", End::Closed);
+    let (sent, _) = attempt(&mut pipeline, "", End::Closed);
     assert_eq!(sent, "MULTI \nPTTL b\nRPUSH b\nEXPIRE b\nEXEC \n");
 }
 
@@ -223,7 +223,7 @@ fn what_was_not_sent_to_its_last_byte_was_not_executed() {
 fn a_refusal_before_the_end_is_told() {
     let settings = settings(Delivery::AtMostOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
-    round(&mut pipeline, "-DENIED x\r\n", End::Closed);
+    attempt(&mut pipeline, "-DENIED x\r\n", End::Closed);
     let expected = Error::from_reply("DENIED x").during("add to", "a");
     assert_eq!(results(pipeline), [Err(expected)]);
 }
@@ -240,7 +240,7 @@ fn a_refusal_that_may_pass_is_asked_again_elsewhere() {
     ] {
         let settings = settings(delivery);
         let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
-        let (_, usable) = round(&mut pipeline, replies, End::Complete);
+        let (_, usable) = attempt(&mut pipeline, replies, End::Complete);
         assert!(!usable);
         assert_eq!(waits(&pipeline), is_retried);
         assert_eq!(pipeline.plan().is_some(), is_retried);
@@ -302,11 +302,11 @@ fn what_may_come_after_execution_is_tried_again_three_times() {
         };
         let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
         for _ in 1..tries {
-            let (_, usable) = round(&mut pipeline, &replies, End::Complete);
+            let (_, usable) = attempt(&mut pipeline, &replies, End::Complete);
             assert!(!usable);
             assert!(pipeline.plan().and_then(|attempt| attempt.wait) >= Some(100));
         }
-        round(&mut pipeline, &replies, End::Complete);
+        attempt(&mut pipeline, &replies, End::Complete);
         assert!(pipeline.plan().is_none());
         assert_eq!(results(pipeline), [Err(expected)]);
     }
@@ -316,8 +316,8 @@ fn what_may_come_after_execution_is_tried_again_three_times() {
 fn what_is_refused_after_an_unclear_reply_may_have_been_applied() {
     let settings = settings(Delivery::ExactlyOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
-    round(&mut pipeline, "-upstream failure\r\n", End::Complete);
-    round(&mut pipeline, "-OOM x\r\n", End::Complete);
+    attempt(&mut pipeline, "-upstream failure\r\n", End::Complete);
+    attempt(&mut pipeline, "-OOM x\r\n", End::Complete);
     let result = results(pipeline).pop().unwrap();
     assert!(
         matches!(result, Err(Error::OutcomeUnknown(_))),
@@ -325,8 +325,8 @@ fn what_is_refused_after_an_unclear_reply_may_have_been_applied() {
     );
     // And found, where it was.
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
-    round(&mut pipeline, "-upstream failure\r\n", End::Complete);
-    round(&mut pipeline, ":1\r\n", End::Complete);
+    attempt(&mut pipeline, "-upstream failure\r\n", End::Complete);
+    attempt(&mut pipeline, ":1\r\n", End::Complete);
     assert_eq!(results(pipeline), [Ok(Outcome::Length(1))]);
 }
 
@@ -354,7 +354,7 @@ fn silence_is_survived_by_what_may_arrive_late() {
         let settings = settings(delivery);
         let pipeline = Pipeline::new(operations, &settings, STAMP);
         let attempt = pipeline.plan().unwrap();
-        assert_eq!(attempt.reply_patience != u32::MAX, expected);
+        assert_eq!(attempt.reply_silence_limit != u32::MAX, expected);
     }
 }
 
@@ -364,7 +364,7 @@ fn silence_on_several_connections_is_told_as_a_whole() {
     let operations = vec![add("a"), on("b", Action::Count)];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     for milliseconds in [1000, 2000, 1990] {
-        round(&mut pipeline, "", End::Timeout(milliseconds));
+        attempt(&mut pipeline, "", End::Timeout(milliseconds));
     }
     let why = "no reply within 5000 ms, on 3 connections";
     assert_eq!(
@@ -382,7 +382,7 @@ fn a_server_that_is_full_is_asked_again_over_another_connection() {
     let operations = vec![on("a", Action::Count)];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     let full = "-ERR max number of clients reached\r\n";
-    let (_, usable) = round(&mut pipeline, full, End::Complete);
+    let (_, usable) = attempt(&mut pipeline, full, End::Complete);
     assert!(!usable);
     assert!(waits(&pipeline));
 }
@@ -399,7 +399,7 @@ fn where_one_reply_makes_no_sense_none_is_believed() {
         let settings = settings(Delivery::ExactlyOnce);
         let operations = vec![add("a"), on("b", Action::Get(None)), on("c", Action::Count)];
         let mut pipeline = Pipeline::new(operations, &settings, STAMP);
-        let (_, usable) = round(&mut pipeline, replies, End::Complete);
+        let (_, usable) = attempt(&mut pipeline, replies, End::Complete);
         assert!(!usable);
         for result in results(pipeline) {
             assert!(matches!(result, Err(Error::Protocol(_))), "{result:?}");
@@ -411,8 +411,8 @@ fn where_one_reply_makes_no_sense_none_is_believed() {
 fn what_came_of_a_later_try_says_nothing_of_an_earlier_one() {
     let settings = settings(Delivery::ExactlyOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
-    round(&mut pipeline, "", End::Closed);
-    round(&mut pipeline, "-OOM x\r\n", End::Complete);
+    attempt(&mut pipeline, "", End::Closed);
+    attempt(&mut pipeline, "-OOM x\r\n", End::Complete);
     assert!(pipeline.plan().is_none());
     assert_eq!(
         results(pipeline),
@@ -440,12 +440,12 @@ fn a_reply_without_room_beside_others_is_asked_for_again() {
     let operations = ["a", "b", "c"].map(|id| on(id, Action::Count));
     let mut pipeline = Pipeline::new(operations.into(), &settings, STAMP);
     let too_large = || End::Malformed(Error::LimitExceeded("too large".to_owned()));
-    let (_, usable) = round(&mut pipeline, ":1\r\n", too_large());
+    let (_, usable) = attempt(&mut pipeline, ":1\r\n", too_large());
     assert!(!usable);
     assert!(waits(&pipeline));
-    let (sent, _) = round(&mut pipeline, "", too_large());
+    let (sent, _) = attempt(&mut pipeline, "", too_large());
     assert_eq!(sent, "LLEN b\nLLEN c\n");
-    let (sent, _) = round(&mut pipeline, ":3\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, ":3\r\n", End::Complete);
     assert_eq!(sent, "LLEN c\n");
     assert!(pipeline.plan().is_none());
     assert_eq!(
@@ -465,9 +465,9 @@ fn an_entry_that_is_cut_at_one_place_does_not_hold_up_what_is_behind_it() {
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     for _ in 0..4 {
         assert!(pipeline.plan().is_some());
-        round(&mut pipeline, "*1\r\n$9\r\nx", End::Closed);
+        attempt(&mut pipeline, "*1\r\n$9\r\nx", End::Closed);
     }
-    let (sent, _) = round(&mut pipeline, ":1\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, ":1\r\n", End::Complete);
     assert_eq!(sent, "EVALSHA b\n");
     let results = results(pipeline);
     assert!(
@@ -482,7 +482,7 @@ fn a_large_reply_to_a_write_makes_no_sense() {
     let settings = settings(Delivery::ExactlyOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     let too_large = End::Malformed(Error::LimitExceeded("too large".to_owned()));
-    round(&mut pipeline, "", too_large);
+    attempt(&mut pipeline, "", too_large);
     let expected = Error::Protocol("add to \"a\": too large".to_owned());
     assert_eq!(results(pipeline), [Err(expected)]);
 }

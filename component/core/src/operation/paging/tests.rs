@@ -111,7 +111,7 @@ fn pages_grow_with_what_was_read_and_stay_within_bounds() {
         (small, [256, 519, 517, 517, 517, 601]),
         (large, [256, 64, 80, 100, 126, 157]),
     ] {
-        let mut paging = Paging::new(None, Reading::InPages);
+        let mut paging = Paging::new(None, ReadMode::InPages);
         let mut entries: Vec<String> = Vec::new();
         let mut asked = Vec::new();
         for page in 0..expected.len() {

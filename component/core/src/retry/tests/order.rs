@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn kept_in_mind_is_what_was_acknowledged_at_the_first_try() {
     let settings = settings(Delivery::ExactlyOnce);
-    for (rounds, kept) in [
+    for (attempts, kept) in [
         (&[(":1\r\n:1\r\n", End::Complete)][..], true),
         (
             &[
@@ -29,17 +29,17 @@ fn kept_in_mind_is_what_was_acknowledged_at_the_first_try() {
         let operations = vec![add("a"), on("b", Action::Count)];
         let mut pipeline = Pipeline::new(operations, &settings, STAMP);
         let mut recent = RecentAppends::new();
-        for (replies, end) in rounds {
-            round(&mut pipeline, replies, end.clone());
+        for (replies, end) in attempts {
+            attempt(&mut pipeline, replies, end.clone());
         }
         pipeline.remember(&mut recent);
-        assert_eq!(recent.of("a").is_some(), kept, "{rounds:?}");
+        assert_eq!(recent.of("a").is_some(), kept, "{attempts:?}");
     }
 
     // What is executed again because of the one before is sent again as well.
     let mut pipeline = Pipeline::new(vec![add("a"), add("a")], &settings, STAMP);
-    round(&mut pipeline, "-LOADING x\r\n:1\r\n", End::Complete);
-    round(&mut pipeline, ":2\r\n:2\r\n", End::Complete);
+    attempt(&mut pipeline, "-LOADING x\r\n:1\r\n", End::Complete);
+    attempt(&mut pipeline, ":2\r\n:2\r\n", End::Complete);
     let mut recent = RecentAppends::new();
     pipeline.remember(&mut recent);
     assert_eq!(recent.of("a"), None);
@@ -58,10 +58,10 @@ fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
         ("", End::Closed, "get \"a\": the connection was lost"),
     ] {
         let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
-        round(&mut pipeline, replies, end);
+        attempt(&mut pipeline, replies, end);
         if pipeline.plan().is_some() {
             assert_eq!(
-                round(&mut pipeline, "+OK\r\n", End::Complete).0,
+                attempt(&mut pipeline, "+OK\r\n", End::Complete).0,
                 "LTRIM a\n"
             );
         }
@@ -70,8 +70,8 @@ fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
     }
     // Where the clear was not executed, it is read again.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
-    round(&mut pipeline, "-LOADING x\r\n-LOADING x\r\n", End::Complete);
-    let (sent, _) = round(&mut pipeline, "*0\r\n+OK\r\n", End::Complete);
+    attempt(&mut pipeline, "-LOADING x\r\n-LOADING x\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, "*0\r\n+OK\r\n", End::Complete);
     assert_eq!(sent, "LRANGE a\nLTRIM a\n");
 }
 
@@ -105,10 +105,10 @@ fn the_order_is_kept_when_something_is_tried_again() {
     ];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     let replies = "-BUSY x\r\n+OK\r\n:1\r\n:1\r\n+OK\r\n";
-    round(&mut pipeline, replies, End::Complete);
-    let (sent, _) = round(&mut pipeline, ":1\r\n", End::Closed);
+    attempt(&mut pipeline, replies, End::Complete);
+    let (sent, _) = attempt(&mut pipeline, ":1\r\n", End::Closed);
     assert_eq!(sent, "EVALSHA a\nLTRIM a\nEVALSHA a\nLLEN a\n");
-    let (sent, _) = round(&mut pipeline, "-OOM x\r\n-OOM x\r\n:1\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, "-OOM x\r\n-OOM x\r\n:1\r\n", End::Complete);
     assert_eq!(sent, "LTRIM a\nEVALSHA a\nLLEN a\n");
     // What was acknowledged stays so, but for what the clear has deleted.
     let text = "add to \"a\": it was executed, but then an earlier clear was retried: OOM: the server has no memory left for writes (maxmemory)";
@@ -129,10 +129,10 @@ fn an_append_that_is_acknowledged_after_a_clear_stays_so() {
     let settings = settings(Delivery::ExactlyOnce);
     let operations = vec![on("a", Action::Clear), add("a"), add("a")];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
-    round(&mut pipeline, "-BUSY x\r\n:1\r\n:2\r\n", End::Complete);
-    let (sent, _) = round(&mut pipeline, "+OK\r\n-BUSY x\r\n:1\r\n", End::Complete);
+    attempt(&mut pipeline, "-BUSY x\r\n:1\r\n:2\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, "+OK\r\n-BUSY x\r\n:1\r\n", End::Complete);
     assert_eq!(sent, "LTRIM a\nEVALSHA a\nEVALSHA a\n");
-    let (sent, _) = round(&mut pipeline, ":2\r\n-OOM x\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, ":2\r\n-OOM x\r\n", End::Complete);
     assert_eq!(sent, "EVALSHA a\nEVALSHA a\n");
     let expected = [
         Ok(Outcome::Cleared),
@@ -152,20 +152,20 @@ fn a_clear_does_not_delete_what_came_behind_it_for_once() {
     // It was executed.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
     let replies = format!("-BUSY x\r\n-BUSY x\r\n{appended}");
-    round(&mut pipeline, &replies, End::Complete);
-    let (sent, _) = round(&mut pipeline, "+OK\r\n", End::Complete);
+    attempt(&mut pipeline, &replies, End::Complete);
+    let (sent, _) = attempt(&mut pipeline, "+OK\r\n", End::Complete);
     assert_eq!(sent, "LTRIM b\n");
     let expected = [refused(), Ok(Outcome::Cleared), Ok(Outcome::Length(1))];
     assert_eq!(results(pipeline), expected);
     // It may have been.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
-    round(&mut pipeline, "-BUSY x\r\n+OK\r\n", End::Closed);
+    attempt(&mut pipeline, "-BUSY x\r\n+OK\r\n", End::Closed);
     assert!(pipeline.plan().is_none());
     assert_eq!(results(pipeline)[0], refused());
     // It was refused as well.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
     let replies = format!("-BUSY x\r\n+OK\r\n-BUSY x\r\n{}", "-BUSY x\r\n".repeat(4));
-    round(&mut pipeline, &replies, End::Complete);
+    attempt(&mut pipeline, &replies, End::Complete);
     assert!(waits(&pipeline));
 }
 
@@ -180,10 +180,10 @@ fn a_server_without_the_script_is_given_it_at_once_and_reads_come_after() {
     ];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
     let replies = ":0\r\n-NOSCRIPT x\r\n:0\r\n:5\r\n";
-    let (_, usable) = round(&mut pipeline, replies, End::Complete);
+    let (_, usable) = attempt(&mut pipeline, replies, End::Complete);
     assert!(usable);
     assert!(!waits(&pipeline));
-    let (sent, _) = round(&mut pipeline, ":1\r\n:1\r\n", End::Complete);
+    let (sent, _) = attempt(&mut pipeline, ":1\r\n:1\r\n", End::Complete);
     assert_eq!(sent.lines().count(), 2);
     let lengths = [0, 1, 1, 5].map(|length| Ok(Outcome::Length(length)));
     assert_eq!(results(pipeline), lengths);
@@ -194,7 +194,7 @@ fn a_read_behind_a_write_that_never_came_keeps_its_result() {
     let settings = settings(Delivery::ExactlyOnce);
     let operations = vec![add("a"), on("a", Action::Count)];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
-    round(&mut pipeline, "-BUSY x\r\n:4\r\n", End::Complete);
+    attempt(&mut pipeline, "-BUSY x\r\n:4\r\n", End::Complete);
     assert!(waits(&pipeline));
     assert_eq!(results(pipeline)[1], Ok(Outcome::Length(4)));
 }
@@ -222,8 +222,8 @@ fn a_key_of_another_type_gets_back_the_expiry_it_had_at_first() {
     const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
     let foreign = |ttl| format!("{QUEUED}*3\r\n:{ttl}\r\n-WRONGTYPE x\r\n:1\r\n");
     let replies = foreign(-1) + &foreign(3_600_000);
-    round(&mut pipeline, &replies, End::Complete);
-    let (sent, _) = round(&mut pipeline, ":1\r\n", End::Complete);
+    attempt(&mut pipeline, &replies, End::Complete);
+    let (sent, _) = attempt(&mut pipeline, ":1\r\n", End::Complete);
     assert_eq!(sent, "PERSIST a\n");
     let expected = Error::from_reply("WRONGTYPE x").during("add to", "a");
     assert_eq!(results(pipeline), [Err(expected.clone()), Err(expected)]);
