@@ -25,7 +25,7 @@ pub struct Client {
     provider: ProviderState,
 }
 
-/// The provider, with what it keeps for a client.
+/// The provider, with its state for one client.
 enum ProviderState {
     Redis(RefCell<RedisClient>),
     InMemory,
@@ -98,8 +98,8 @@ fn new_id() -> Id {
     ids().next(random::number)
 }
 
-/// Checks that there is memory for the elements and the request, since to run out of it
-/// is a trap.
+/// Checks that there is memory for the elements and the request, because running out of
+/// memory traps.
 fn check_memory(operations: &[Operation]) -> Result<(), Error> {
     let bytes = |message: &NewMessage| {
         message.content.len()

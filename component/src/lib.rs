@@ -7,11 +7,11 @@
 //! ```text
 //! abi            arguments and results as they lie in memory <-> types of the core
 //! client         reads the environment, starts the deadline
-//!   redis        connects if need be, exchanges, closes what broke
+//!   redis        connects if needed, exchanges, closes broken connections
 //!     transport  writes once, reads until the replies are complete
-//!       state    what the clients of an instance share
-//!       wasi     sockets, clocks, random numbers, environment
-//!     bindings   generated: the imports
+//! state          what the clients of an instance share
+//! wasi           sockets, clocks, random numbers, environment
+//! bindings       generated: the imports
 //! ```
 //!
 //! Natively, only the tests of the layout are compiled.

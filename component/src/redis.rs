@@ -21,11 +21,11 @@ use crate::wasi::random::jittered;
 /// The client of a server, with its connection if it has one.
 pub struct RedisClient {
     connection: Option<Connection>,
-    /// When the last operation on the connection began, by the monotonic clock.
+    /// Start of the last operation on the connection, by the monotonic clock.
     last_used: u64,
     route: Route,
     /// Whether the next connection is the first one, and its first request may be sent
-    /// along with the handshake.
+    /// together with the handshake.
     joins_handshake: bool,
     /// Whether the server at the other end of the connection has the script.
     knows_script: bool,
@@ -158,7 +158,7 @@ impl RedisClient {
         }
     }
 
-    /// Makes a connection on which the server has accepted the handshake, and replies.
+    /// Connects, sends the handshake, and checks that the server replies.
     fn connect_and_handshake(
         &mut self,
         settings: &Settings,
@@ -197,8 +197,7 @@ impl RedisClient {
         (connection, exchange)
     }
 
-    /// Makes the next connection try other addresses first, if the server was silent at
-    /// this one.
+    /// Notes an address at which the server was silent: the next connection tries it last.
     fn note_silence(&mut self, address: IpAddr, exchange: &Exchange) {
         if matches!(exchange.end, End::Timeout(_)) {
             self.route.was_silent(address);
@@ -218,7 +217,7 @@ impl RedisClient {
     }
 }
 
-/// Adds the server to an error in connecting, since it may be the wrong server.
+/// Adds host and port to the error of a connection, because they may be wrong.
 fn with_endpoint(error: Error, settings: &Settings) -> Error {
     error.during("connect to", &authority(&settings.host, settings.port))
 }

@@ -31,7 +31,7 @@ pub fn alarm() -> RefMut<'static, Alarm> {
     ALARM.borrow_mut()
 }
 
-/// Connections that are to be closed when their peers have taken the bytes of a write.
+/// Connections to close when their peers have taken all bytes.
 pub fn unsent() -> RefMut<'static, Vec<TcpStream>> {
     UNSENT.borrow_mut()
 }

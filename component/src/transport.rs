@@ -1,4 +1,4 @@
-//! Connections to endpoints: bytes there and back, before a deadline. Nothing here knows
+//! Connections to endpoints: exchanges of bytes before a deadline. Nothing here knows
 //! operations or messages.
 
 pub mod connection;

@@ -20,7 +20,7 @@ pub enum Error {
     Unavailable(String),
     /// The deadline passed and nothing was applied.
     Timeout(String),
-    /// The request was sent and no reply came: it may or may not have been applied.
+    /// The request was sent and no reply arrived: it may or may not have been applied.
     OutcomeUnknown(String),
     /// The server refused the credentials or the command, or the host the address.
     AccessDenied(String),
@@ -170,8 +170,8 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Returns where a part begins. In short texts it replaces `str::find`, whose search in
-/// linear time takes 4 KB of the component.
+/// Returns the position of a part. For short texts, in place of `str::find`, whose
+/// linear-time search takes 4 KB of the component.
 pub(crate) fn find(text: &str, part: &str) -> Option<usize> {
     let mut parts = text.as_bytes().windows(part.len());
     parts.position(|found| found == part.as_bytes())

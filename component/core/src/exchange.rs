@@ -1,4 +1,4 @@
-//! An exchange with the server: what became of a request on its connection.
+//! An exchange with the server: the result of sending a request.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -6,9 +6,9 @@ use alloc::format;
 use crate::error::{Error, LOST};
 use crate::resp::Received;
 
-/// What became of a request.
+/// The result of sending a request.
 pub struct Exchange {
-    /// The replies: all of them, or those that came before the end.
+    /// The replies: all of them, or those that arrived before the end.
     pub received: Received,
     /// Bytes of the reply that was incomplete at the end.
     pub partial: usize,
@@ -21,19 +21,18 @@ pub struct Exchange {
 /// How an exchange ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// All replies came, and nothing else.
+    /// All replies arrived, and nothing else.
     Complete,
-    /// The bytes that came are no reply, or are more than allowed.
+    /// The received bytes are not a reply, or exceed the limit.
     Malformed(Error),
-    /// No reply came for so many milliseconds: until the deadline, or until the limit of
-    /// silence.
+    /// The deadline, or the limit of silence, passed after this many milliseconds.
     Timeout(u32),
     /// The connection was closed, or broke.
     Closed,
 }
 
 impl End {
-    /// Why a request that only reads has no reply.
+    /// Returns the error of a read that got no reply.
     pub fn lost(&self) -> Error {
         match self {
             End::Malformed(error) => error.clone(),

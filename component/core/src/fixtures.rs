@@ -24,7 +24,7 @@ pub fn settings(given: Options) -> Settings {
     Settings::resolve(given, &[]).unwrap()
 }
 
-/// An operation on the session at `k` that travels with others.
+/// An operation on the session at `k` that is sent with others.
 pub fn start(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
     let context = StartContext {
         stamp: STAMP,
@@ -34,7 +34,7 @@ pub fn start(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
     start_with(action, settings, context)
 }
 
-/// An operation on the session at `k` that travels alone.
+/// An operation on the session at `k` that is sent on its own.
 pub fn start_alone(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
     let context = StartContext {
         stamp: STAMP,
@@ -77,7 +77,7 @@ pub fn shown(commands: &Commands) -> String {
     shown
 }
 
-/// The result of so many replies.
+/// The result of this many replies.
 pub fn respond(
     procedure: &mut dyn Procedure,
     count: usize,
@@ -86,7 +86,7 @@ pub fn respond(
     read(count, bytes, |replies| procedure.response(replies))
 }
 
-/// The result of reading so many replies.
+/// The result of reading this many replies.
 pub fn read<T>(count: usize, bytes: &str, reading: impl FnOnce(Replies<'_>) -> T) -> T {
     reading(received(count, bytes).replies(0..count).unwrap())
 }
@@ -118,7 +118,7 @@ pub fn range(entries: &[String], first: &str, last: &str) -> String {
     list(&asked.collect::<Vec<_>>())
 }
 
-/// The requests of an operation that travels alone, and its result. `reply` has the
+/// The requests of an operation that is sent on its own, and its result. `reply` has the
 /// replies to the words of a request.
 pub fn run(
     action: &Action,

@@ -1,5 +1,5 @@
-//! What a connection begins with (`AUTH`, `SELECT`), and what is sent where no operation
-//! follows (`PING`).
+//! The handshake of a connection: `AUTH`, `SELECT`, and an empty transaction with
+//! at-most-once delivery. `PING` follows if no operation does.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -9,7 +9,7 @@ use crate::exchange::{End, Exchange};
 use crate::options::{Delivery, Password, Settings};
 use crate::resp::{Commands, Received, Replies, Reply, decimal};
 
-/// Pushes the commands that a new connection begins with, if there are any.
+/// Pushes the commands of the handshake, if there are any.
 pub fn request(settings: &Settings, commands: &mut Commands) {
     let password = settings.password.as_ref().map(Password::reveal);
     match &settings.username {
@@ -40,7 +40,7 @@ pub fn ping(commands: &mut Commands) {
     commands.push(&[b"PING"]);
 }
 
-/// Reads the replies to a [`request`] of so many commands, and takes them out of the
+/// Reads the replies to a [`request`] of this many commands, and removes them from the
 /// exchange.
 ///
 /// # Errors
@@ -89,8 +89,7 @@ fn read(
         return Err(no_handshake_reply(exchange, settings));
     };
     match (reading(replies), replies.unclear()) {
-        // Something on the way may have sent the error: there is no connection, and
-        // nothing was applied.
+        // A proxy may have sent the error. There is no connection, and nothing was applied.
         (Err(Error::Server { message, .. }), Some(_)) => Err(Error::Unavailable(message)),
         (result, _) => result,
     }
@@ -103,7 +102,7 @@ fn accepted(replies: Replies<'_>, settings: &Settings) -> Result<(), Error> {
         return Err(match error {
             Error::Server { .. } if error.is_transient() => error,
             Error::Unavailable(_) | Error::AccessDenied(_) => error,
-            // Whatever else a server replies to AUTH is a matter of access.
+            // Any other error reply to AUTH means that access is denied.
             _ => Error::AccessDenied("the server does not accept the credentials".to_owned()),
         });
     }
@@ -123,8 +122,8 @@ fn accepted(replies: Replies<'_>, settings: &Settings) -> Result<(), Error> {
     }
 }
 
-/// Why there is no reply to a handshake, and what may be the cause where the server closed
-/// the connection without a word.
+/// Returns why there is no reply to a handshake, with possible causes if the server closed
+/// the connection.
 fn no_handshake_reply(exchange: &Exchange, settings: &Settings) -> Error {
     let error = exchange.end.lost();
     if !matches!(exchange.end, End::Closed) {

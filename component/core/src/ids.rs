@@ -14,7 +14,7 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Has made no id yet.
+    /// Creates a generator.
     pub const fn new() -> Ids {
         Ids { last: None }
     }
@@ -25,7 +25,7 @@ impl Ids {
             let zero = format!("{:016x}{:016x}-{:0DIGITS$}", random(), random(), 0);
             Id(*zero.as_bytes().as_array().expect("ids have one length"))
         });
-        // Counted in the text itself, because most of its digits stay as they are.
+        // Counts in the text, because most digits do not change.
         for digit in text[Id::LENGTH - DIGITS..].iter_mut().rev() {
             if *digit < b'9' {
                 *digit += 1;

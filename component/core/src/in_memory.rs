@@ -8,7 +8,7 @@ use crate::operation::{Action, Operation, Outcome, ReadMode, Session, Stamp, Sta
 use crate::options::Settings;
 use crate::store::Store;
 
-/// Carries out an operation at a time, in nanoseconds of a monotonic clock.
+/// Executes an operation. `now` is in nanoseconds of a monotonic clock.
 ///
 /// # Errors
 ///

@@ -5,15 +5,17 @@
 //! types. Its tests run natively.
 //!
 //! ```text
-//! retry            what is sent when, and again
+//! retry            what is sent when, and what is retried
 //!   operation      each operation: its requests, and the reading of their replies
 //!     message      a message <-> the JSON element of a list
-//!     recent, ids  ids of messages, and the last append to each session
-//! in_memory        the same operations on lists in memory
-//!   store          these lists
-//!   handshake      what a connection begins with
-//!     resp         commands -> bytes; bytes -> replies, under limits
-//!       error      why an operation failed
+//!     ids, recent  ids of messages; the last append to each session
+//! in_memory        the same operations on sessions in memory
+//!   store          these sessions
+//! handshake        the first commands of a connection
+//! exchange         the result of sending a request
+//! resp             commands -> bytes; bytes -> replies, under limits
+//! options          options -> settings
+//! error            why an operation failed
 //! ```
 
 #![cfg_attr(not(test), no_std)]

@@ -1,4 +1,4 @@
-//! Operations on a session: what a caller asks for, and how each is carried out.
+//! Operations on a session: what a caller asks for, and how each is executed.
 //!
 //! Every operation has a file of its own, with its requests and the reading of their
 //! replies. Appends have two, one for each [`Delivery`].
@@ -37,7 +37,7 @@ pub use outcome::{History, Outcome};
 pub use paging::ReadMode;
 pub use procedure::{Effect, Procedure, Progress, Session, Stamp, StartContext};
 
-/// An operation on a session: `operation` in `wit/types.wit`.
+/// An operation on a session: `operation` in `wit/memory.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// The id of the session.
@@ -56,7 +56,7 @@ impl Operation {
     }
 }
 
-/// The operations of a client, each with its arguments: `action` in `wit/types.wit`.
+/// The operations of a client, each with its arguments: `action` in `wit/memory.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
@@ -70,9 +70,9 @@ pub enum Action {
     History(Option<u32>),
     /// Deletes the session.
     Clear,
-    /// Checks whether the session has messages.
+    /// Checks whether the session exists, that is, has entries.
     Exists,
-    /// Counts the messages of the session.
+    /// Counts the entries of the session.
     Count,
 }
 
@@ -105,7 +105,7 @@ impl Action {
         matches!(self, Action::Add(_) | Action::AddAll(_) | Action::Clear)
     }
 
-    /// Starts to carry it out.
+    /// Creates the procedure that executes the action.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Action {
     }
 }
 
-/// Messages as the elements that are stored.
+/// Encodes messages as the elements that are stored.
 ///
 /// # Errors
 ///

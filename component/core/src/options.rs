@@ -38,13 +38,13 @@ macro_rules! options {
         }
 
         impl Options {
-            /// Creates options of which none is given.
+            /// Creates options without values.
             pub fn new() -> Options {
                 Options::default()
             }
 
             $(
-                #[doc = concat!("Gives [`", stringify!($name), "`](#structfield.", stringify!($name), ").")]
+                #[doc = concat!("Sets [`", stringify!($name), "`](#structfield.", stringify!($name), ").")]
                 #[must_use]
                 pub fn $name(mut self, $name: $given) -> Options {
                     self.$name = Some($name.into());
@@ -118,7 +118,7 @@ options! {
     max_reply_bytes: u32, from u32;
 }
 
-/// Hides what may be a password by mistake.
+/// Hides text that may contain a password by mistake.
 trait Redact {
     fn redact(&self) -> &dyn fmt::Debug;
 }
@@ -227,9 +227,9 @@ pub struct Settings {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// ACL user; none is the server's default user.
+    /// ACL user. `None` means the server's default user.
     pub username: Option<String>,
-    /// Password; none is no authentication.
+    /// Password. `None` means no authentication.
     pub password: Option<Password>,
     /// Logical database.
     pub db: u32,
@@ -252,7 +252,7 @@ pub struct Settings {
     pub response_timeout: u32,
     /// Maximum idle time of a connection, in milliseconds.
     pub max_idle: u32,
-    /// Number of messages that a session keeps; none is all.
+    /// Number of messages that a session keeps. `None` means all.
     pub max_messages: Option<u32>,
     /// Maximum size of a message, content and metadata together, in bytes.
     pub max_message_bytes: u32,

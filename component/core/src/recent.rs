@@ -5,15 +5,14 @@ use crate::ids::Id;
 /// How an element with an id ends: with the key, the id, and the end of the object.
 pub type Ending = [u8; ENDING];
 
-/// The endings of the elements that this instance appended last, for as many sessions as
-/// there is room for.
+/// The endings of the elements that this instance appended last, for up to 256 sessions.
 ///
 /// Only appends that were acknowledged at the first attempt are here. Such an element was
 /// pushed once and will not be pushed again, so later appends come after it. If it is
-/// still the last entry of its session, no later append is there.
+/// still the last entry of its session, there is no later append.
 pub struct RecentAppends {
-    /// By a hash of the session's key. Returning the ending of another session does no
-    /// harm, because it cannot be found in this one.
+    /// Indexed by a hash of the key. The ending of another session with the same hash does
+    /// no harm: it is never found in this one.
     buckets: [Option<(u32, Ending)>; BUCKETS],
 }
 
@@ -63,7 +62,7 @@ pub fn fnv_1a(text: &str) -> u32 {
 const ENDING: usize = 6 + Id::LENGTH + 2;
 /// Sessions that are remembered.
 const BUCKETS: usize = 256;
-/// Bytes of an element that is remembered, at most.
+/// Largest element that is remembered, in bytes.
 const SMALL: usize = 4096;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! The retry: what is sent when, and again.
+//! Pipelines: what each request contains, and what is retried.
 //!
-//! Operations that travel together are a [`Pipeline`]; a single operation is a pipeline of
+//! Operations that are sent together are a [`Pipeline`]; a single operation is a pipeline of
 //! one. [`Pipeline::plan`] says what the next attempt needs. [`Pipeline::request`] makes its
 //! request from all operations that have no result yet, in their order.
-//! [`Pipeline::settle`] takes what became of it. Operations that got no reply, were refused
-//! for a transient reason, or have more to ask for are in the next request. With them go
-//! later operations on the same session, so that the order is kept.
+//! [`Pipeline::settle`] takes the result of the request. The next request has the operations
+//! that got no reply, were refused for a transient reason, or need another request. It also
+//! has later operations on the same sessions, so that the order is kept.
 
 mod execution;
 #[cfg(test)]
@@ -27,7 +27,7 @@ use crate::resp::Commands;
 
 use execution::{Execution, Failure, no_reply};
 
-/// Operations on their way to their results.
+/// Operations, from their start to their results.
 pub struct Pipeline<'a> {
     settings: &'a Settings,
     executions: Vec<Execution>,
@@ -39,16 +39,15 @@ pub struct Pipeline<'a> {
     silences: u32,
 }
 
-/// The next attempt. Planning it changes nothing: whether it is made is open until there is
-/// a connection.
+/// The next attempt. Planning it changes nothing, because the connection may still fail.
 pub struct Attempt {
     /// Milliseconds to wait before it, before jitter. None if no wait is needed.
     pub wait: Option<u32>,
     /// Whether it changes nothing on the server.
     pub is_read_only: bool,
-    /// Milliseconds of silence after which the attempt to connect is given up.
+    /// Milliseconds of silence after which the attempt to connect ends.
     pub connect_silence_limit: u32,
-    /// Milliseconds of silence after which the request is given up.
+    /// Milliseconds of silence after which the request ends.
     pub reply_silence_limit: u32,
 }
 
@@ -59,13 +58,13 @@ pub struct Request {
     parts: Vec<Part>,
 }
 
-/// The part that one operation has of a request.
+/// One operation's part of a request.
 struct Part {
     /// Index of the operation.
     operation: usize,
-    /// Its commands.
+    /// Indexes of its commands.
     commands: Range<usize>,
-    /// Where their bytes end.
+    /// End of their bytes.
     end: usize,
 }
 
@@ -81,9 +80,9 @@ pub struct Settled {
 /// Whether the server has the script of the appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptCache {
-    /// It has executed it on this connection.
+    /// The server has executed the script on this connection.
     Known,
-    /// It may not have it.
+    /// The server may not have the script.
     Unknown,
 }
 
@@ -200,8 +199,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// The first append brings the script along, if anything follows it: a server that
-    /// does not know the script would refuse the append and execute the rest.
+    /// Makes the first append send the script in full if other operations follow it.
+    /// Otherwise a server without the script would refuse the append and execute the rest.
     fn bring_script(&mut self, sent: &[usize]) {
         let mut sent = sent.iter();
         let is_append = |at: &&usize| self.executions[**at].effect() == Effect::AppendsOnce;
@@ -212,8 +211,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// The wait before the next request, if all operations in it have failed: one that
-    /// gets on need not wait for one that does not.
+    /// Returns the wait before the next request. None if an operation in it has not failed,
+    /// because that one need not wait.
     fn wait(&self) -> Option<u32> {
         let mut waiting = self.executions.iter().filter(|other| other.is_waiting());
         let least = if self.is_unclear { LONG_BACKOFF } else { 0 };
@@ -222,8 +221,8 @@ impl<'a> Pipeline<'a> {
             .then(|| self.backoff.max(least))
     }
 
-    /// Milliseconds of silence to wait for: twice as long after each silence, and without
-    /// limit when new connections have not helped.
+    /// Returns the silence in milliseconds after which an attempt ends. It doubles with each
+    /// silent attempt, and has no limit when new connections have not helped.
     fn silence_limit(&self) -> u32 {
         match self.silences {
             MAX_SILENCES.. => u32::MAX,
@@ -231,8 +230,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Takes what became of a request. An error is why the server did not accept the
-    /// connection that the request was sent on: it was not executed.
+    /// Takes the result of a request. An error says why the server did not accept the
+    /// connection, so that the request was not executed.
     pub fn settle(&mut self, request: Request, result: Result<Exchange, Error>) -> Settled {
         let settled = match result {
             Ok(exchange) => self.settle_exchange(&request, &exchange),
@@ -254,7 +253,7 @@ impl<'a> Pipeline<'a> {
         self.silences += u32::from(is_silence);
         self.is_unclear = false;
         let responses = self.responses(request, exchange);
-        // Where one reply makes no sense, the others may belong to other requests.
+        // If one reply is malformed, the others may belong to other requests.
         let protocol_error = match &exchange.end {
             End::Malformed(error @ Error::Protocol(_)) => Some(error.clone()),
             _ => responses.iter().find_map(Response::protocol_error).cloned(),
@@ -292,7 +291,7 @@ impl<'a> Pipeline<'a> {
                         Error::LimitExceeded(_)
                             if !is_first && execution.effect() == Effect::Reads =>
                         {
-                            // There may be room for it when the replies before it are gone.
+                            // Its reply may fit without the replies before it.
                             execution.retry(Failure::new(error));
                         }
                         error if is_silence => execution.fail(Failure::silence(error)),
@@ -329,7 +328,8 @@ impl<'a> Pipeline<'a> {
                     };
                     let unsent = part.end.saturating_sub(exchange.written);
                     let error = no_reply(end, execution.effect(), unsent);
-                    // The reply that did not fit was that of this part.
+                    // The reply that did not fit was that of this part. Later parts lost
+                    // the connection.
                     if matches!(end, End::Malformed(_)) {
                         end = &End::Closed;
                     }
@@ -343,8 +343,8 @@ impl<'a> Pipeline<'a> {
         responses
     }
 
-    /// Of several transactions on one key of another type, the first one saw the expiry
-    /// that the key had. Each later one saw the expiry that the first one set.
+    /// Keeps one undo for each key. The first of several transactions on a key of another
+    /// type read the original expiry. Each later one read the expiry that the first one set.
     fn undo_once(&mut self) {
         for at in 1..self.executions.len() {
             let (before, behind) = self.executions.split_at_mut(at);
@@ -359,9 +359,9 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Keeps the order of the operations on each session. What was executed before a
-    /// write that it follows is executed again after it. Where that must not be, a clear
-    /// ahead of it would delete it, and is not retried.
+    /// Keeps the order of the operations on each session: operations behind a write that is
+    /// retried are executed again after it. Appends that must not be executed again are an
+    /// exception: a clear ahead of one is not retried, because it would delete the messages.
     fn keep_order(&mut self) {
         for at in 0..self.executions.len() {
             let (before, behind) = self.executions.split_at_mut(at + 1);
@@ -395,7 +395,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Remembers what was appended, if it was sent only once.
+    /// Remembers the appends that were acknowledged at their first attempt.
     pub fn remember(&self, recent: &mut RecentAppends) {
         for execution in &self.executions {
             if let Some(element) = execution.recent_element() {
@@ -404,8 +404,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Returns the results, in the order of the operations. An operation that could still
-    /// be retried fails with why its last attempt failed.
+    /// Returns the results, in the order of the operations. An operation that still waits
+    /// fails with the error of its last attempt.
     pub fn results(self) -> impl Iterator<Item = Result<Outcome<Messages>, Error>> {
         let silence = (self.silences > 1).then(|| {
             format!(
@@ -422,20 +422,20 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// What became of the part of a request.
+/// The result of one part of a request.
 enum Response {
     /// The replies brought the operation forward.
     Progress(Progress),
     /// An error reply that may have come after execution.
     Unclear(Error),
-    /// The reply does not come through, however little is requested.
+    /// The reply is cut even if a single entry is requested.
     TooLarge(Error),
-    /// Anything else that is wrong.
+    /// Any other error.
     Failed(Error),
 }
 
 impl Response {
-    /// Why the reply makes no sense.
+    /// Returns the error if the reply is malformed.
     fn protocol_error(&self) -> Option<&Error> {
         match self {
             Response::Failed(error @ Error::Protocol(_)) => Some(error),
@@ -444,9 +444,9 @@ impl Response {
     }
 }
 
-/// Number of entries that the operations append to each session, if a retry has to find
-/// them: its own elements may lie behind those of the others. Sessions are counted by a
-/// hash of their ids, because to search a few entries more does no harm.
+/// Counts the entries that the operations append to each session. A retried append may find
+/// the entries of the others behind its own, and searches further by this number. Sessions
+/// with the same hash are counted together: searching too far does no harm.
 fn appended_by_key(operations: &[Operation], settings: &Settings) -> Vec<usize> {
     if operations.len() == 1 || settings.delivery == Delivery::AtMostOnce {
         return Vec::new();
@@ -462,18 +462,18 @@ fn bucket(session_id: &str) -> usize {
     fnv_1a(session_id) as usize % BUCKETS
 }
 
-/// Sessions that are counted apart.
+/// Number of counters.
 const BUCKETS: usize = 1024;
 
-/// Milliseconds before the second retry. The first one comes at once, because most lost
+/// Milliseconds before the second retry. The first one does not wait, because most lost
 /// connections were idle ones that the server has closed.
 const FIRST_BACKOFF: u32 = 10;
-/// Milliseconds before the first retry after an unclear error reply, to give something on
-/// the way the time to find a server again.
+/// Milliseconds before the first retry after an unclear error reply, so that a proxy has
+/// time to find a server again.
 const LONG_BACKOFF: u32 = 100;
-/// Milliseconds; backoffs double up to here.
+/// Longest backoff in milliseconds.
 const MAX_BACKOFF: u32 = 1000;
 
-/// Number of attempts that silence may end early. The next one has all the time that is
-/// left: four connections have been tried by then, so the server itself is silent.
+/// Number of silent attempts that end early. The next attempt has all the remaining time: if
+/// new connections did not help, the server itself is silent.
 const MAX_SILENCES: u32 = 3;

@@ -14,9 +14,9 @@ use crate::resp::ReplyBuffer;
 /// clock.
 #[derive(Default)]
 pub struct Store {
-    /// Sorted by key. A map would take more of the component than the rest of this file.
+    /// Sorted by key. A map would add more code to the component than the rest of this file.
     by_key: Vec<(String, List)>,
-    /// Number of sessions at which expired ones are searched and removed.
+    /// Number of sessions from which expired ones are removed.
     sweep_at: usize,
 }
 
@@ -26,7 +26,7 @@ struct List {
     expires: Option<u64>,
 }
 
-/// One session at one moment.
+/// A session at one point in time.
 pub struct StoredSession<'a> {
     store: &'a mut Store,
     key: &'a str,
@@ -105,7 +105,7 @@ impl StoredSession<'_> {
     }
 
     /// Reads the last `limit` messages, or all of them. Returns them with the number of
-    /// entries that are no messages.
+    /// entries that are not messages.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl List {
     }
 }
 
-/// Nanoseconds.
+/// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]

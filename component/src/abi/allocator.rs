@@ -1,7 +1,7 @@
-//! The allocator: talc, which is told how the memory of an instance grows.
+//! The allocator: talc, with a source of memory that grows as the memory of an instance does.
 //!
 //! Memory begins with the pages that the instance has anyway, and grows at its end. The
-//! last block grows in place with it: a reply that is received piece by piece is there
+//! last block grows in place with it: a reply that is received piece by piece is in memory
 //! once, not twice.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
@@ -40,7 +40,7 @@ impl Allocator {
     /// The same as for [`GlobalAlloc::realloc`], and talc has allocated the block with
     /// this layout.
     unsafe fn resize(&self, place: *mut u8, layout: Layout, size: usize) -> bool {
-        // SAFETY: no other reference to talc exists, since there is one thread, and talc
+        // SAFETY: no other reference to talc exists, because there is one thread and talc
         // calls nothing that allocates.
         let talc = unsafe { &mut *self.talc.get() };
         // SAFETY: the caller promises that talc has allocated the block with this layout,
@@ -92,10 +92,10 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// The memory of the instance, behind what the linker has put there.
+/// The memory of the instance, behind the data that the linker has placed.
 #[derive(Debug)]
 struct LinearMemory {
-    /// Of what talc has been given.
+    /// End of the memory that talc manages.
     end: Option<NonNull<u8>>,
 }
 
@@ -103,11 +103,11 @@ struct LinearMemory {
 unsafe impl Source for LinearMemory {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         let Some(end) = talc.source.end else {
-            // More of it only if that is too little even for the books.
+            // Grows by a page only if the initial memory is too small even for talc's own data.
             let base = (&raw const __heap_base).cast_mut();
             let claim = |talc: &mut Talc<Self, B>| {
-                // SAFETY: the memory from the end of what the linker has put there to the
-                // end of all memory is the heap, which nothing else uses.
+                // SAFETY: the memory behind the data that the linker has placed is the
+                // heap, which nothing else uses.
                 unsafe { talc.claim(base, memory_size::<0>() * PAGE - base.addr()) }
             };
             talc.source.end = claim(talc).or_else(|| {
@@ -125,8 +125,8 @@ unsafe impl Source for LinearMemory {
 }
 
 impl LinearMemory {
-    /// Has the memory grow behind a block, if nothing else is there, so that the block
-    /// can grow to this size.
+    /// Grows the memory behind a block, if it is the last one, so that the block can have
+    /// this size.
     ///
     /// # Safety
     ///
@@ -147,7 +147,7 @@ impl LinearMemory {
         is_last && LinearMemory::grow(talc, end, missing).is_ok()
     }
 
-    /// Asks the host for so many bytes more behind `end`, with some for the books.
+    /// Grows the memory by this many bytes behind `end`, and by what talc itself needs.
     fn grow<B: Binning>(
         talc: &mut Talc<Self, B>,
         end: NonNull<u8>,
@@ -158,7 +158,7 @@ impl LinearMemory {
         if before == usize::MAX {
             return Err(());
         }
-        // One byte less, since the end of all that there can be is no address.
+        // One byte less: at 4 GiB the end would wrap around to 0.
         let last = (before + pages).wrapping_mul(PAGE).wrapping_sub(1);
         let new_end = ptr::without_provenance_mut(last);
         // SAFETY: `end` is the end of the memory that talc has claimed. Nothing else makes
@@ -169,7 +169,7 @@ impl LinearMemory {
 }
 
 unsafe extern "C" {
-    /// Where what the linker has put there ends.
+    /// End of the data that the linker has placed.
     static __heap_base: u8;
 }
 

@@ -1,7 +1,7 @@
-//! Where the host puts what it hands over: the arguments of a call, the results of
-//! imported functions.
+//! The memory that the host writes to: arguments of calls, and results of imported
+//! functions.
 //!
-//! It asks `cabi_realloc` for each place. Bytes that are read from a stream go into the
+//! The host asks `cabi_realloc` for each place. Bytes that are read from a stream go into the
 //! buffer that they are for. The generated binding would put them into a block of their
 //! own, from which they would have to be copied.
 
@@ -62,14 +62,13 @@ unsafe extern "C" {
     fn read_stream(stream: u32, size: u64, result: *mut ReadResult);
 }
 
-/// The place for the next value that the host hands over, if it is not to be a block of
-/// its own.
+/// Where the host writes the next value, in place of a new block.
 static DESTINATION: SingleThreaded<*mut [u8]> = SingleThreaded::new(NO_DESTINATION);
 
 const NO_DESTINATION: *mut [u8] = slice_from_raw_parts_mut(null_mut(), 0);
 
-/// Returns a place for a value that the host hands over. `wit-bindgen` has none to offer
-/// without the standard library.
+/// Returns memory for a value from the host. `wit-bindgen` provides this function only with
+/// the standard library.
 ///
 /// # Safety
 ///

@@ -30,8 +30,8 @@ unsafe extern "C" {
     fn new_client(client: *mut u8) -> u32;
 }
 
-/// Declares an exported function of the resource, and the function that is called when
-/// its result has been read.
+/// Declares an exported function of the resource, and its `cabi_post_` function, which is
+/// called when the result has been read.
 macro_rules! export {
     (
         $name:literal,
@@ -58,7 +58,7 @@ export! {
     "[static]client.open",
     fn open(options: u32) -> Returned<OpenResult, Option<Error>> {
         call_constructors();
-        // SAFETY: it is an argument, and is taken over here alone.
+        // SAFETY: it is an argument, and only this call takes it over.
         let options = unsafe { OptionsRecord::take(options) };
         match Client::open(options) {
             Ok(client) => {
@@ -99,7 +99,7 @@ export! {
             content: string(content, content_length),
             metadata: option(has_metadata, string(metadata, metadata_length)),
         };
-        // SAFETY: content and metadata are arguments, and are taken over here alone.
+        // SAFETY: content and metadata are arguments, and only this call takes them over.
         let message = unsafe { message.into_message() };
         run(client, string(id, id_length), Action::Add(message), length)
     }
@@ -115,7 +115,7 @@ export! {
         count: u32
     ) -> Returned<AddResult> {
         let messages: AbiList<NewMessageRecord> = AbiList::new(messages, count);
-        // SAFETY: the list is an argument, and is taken over here alone.
+        // SAFETY: the list is an argument, and only this call takes it over.
         let messages = unsafe { messages.into_messages() };
         run(client, string(id, id_length), Action::AddAll(messages), length)
     }
@@ -192,7 +192,7 @@ export! {
         operations: u32,
         count: u32
     ) -> Returned<PipelineResult, PipelineOwner> {
-        // SAFETY: the list is an argument, and is taken over here alone.
+        // SAFETY: the list is an argument, and only this call takes it over.
         let operations = unsafe { AbiList::new(operations, count).into_operations() };
         let results = client.run_pipeline(operations).into_iter();
         let (results, owners): PipelineOwner = results.map(lay_out).unzip();
@@ -200,7 +200,7 @@ export! {
     }
 }
 
-/// Runs an operation that has a function of its own, to which `value` fits its outcome.
+/// Runs one operation. `value` extracts the function's result from the outcome.
 fn run<T>(
     client: &Client,
     session_id: AbiString,
@@ -209,7 +209,7 @@ fn run<T>(
 ) -> *mut Returned<AbiResult<T>> {
     let operation = Operation {
         // SAFETY: the session id is an argument of the exported function that calls this
-        // one, and is taken over here alone.
+        // one, and only this call takes it over.
         session_id: unsafe { session_id.into_string() },
         action,
     };

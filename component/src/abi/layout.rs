@@ -7,10 +7,7 @@
 //!
 //! Enums without payloads are those of the core library, which are `repr(u8)`.
 
-#![allow(
-    dead_code,
-    reason = "the host reads and writes fields that nothing here does"
-)]
+#![allow(dead_code, reason = "only the host reads or writes some fields")]
 
 use core::marker::PhantomData;
 

@@ -1,8 +1,7 @@
 //! Results, from the types of the core library to the layout of the ABI.
 //!
-//! A result holds addresses: of texts in the reply that they came in, and of the lists
-//! that are made here. What they point to is kept beside the result until the host has
-//! read it.
+//! A result holds addresses: of texts in reply buffers, and of lists that are made here. The
+//! owner of these is kept with the result until the host has read it.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -18,7 +17,8 @@ use super::layout::{
     OutcomeVariant, ServerErrorRecord,
 };
 
-/// A result, with what its addresses point to. It begins with what the host reads.
+/// A result and the owner of everything it points to. The result comes first, because the
+/// host reads it.
 #[repr(C)]
 pub struct Returned<T, O = Owner> {
     value: T,
@@ -125,14 +125,14 @@ impl MessageRecord {
 }
 
 impl<T> AbiList<T> {
-    /// Lays out a list of these items, which have to stay where they are.
+    /// Lays out a list of these items, which must not move.
     pub fn of(items: &[T]) -> AbiList<T> {
         AbiList::new(address(items.as_ptr()), items.len() as u32)
     }
 }
 
 impl ErrorVariant {
-    /// Lays out an error, which has to stay where it is.
+    /// Lays out an error, which must not move.
     pub fn of(error: &Error) -> ErrorVariant {
         let text = |text: &String| AbiString(AbiList::of(text.as_bytes()));
         match error {

@@ -1,14 +1,14 @@
-//! What the standard library would bring along: the allocator, the functions of the C
-//! library that the compiler calls, the panic handler.
+//! What the standard library would provide: the allocator, the functions of the C library
+//! that the compiler calls, the panic handler.
 
-#![allow(unsafe_code, reason = "a library is linked that is written in C")]
+#![allow(unsafe_code, reason = "links functions of a C library")]
 
 use super::allocator::Allocator;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator::new();
 
-// `memcpy`, `memcmp` and their like.
+// `memcpy`, `memcmp` and similar functions.
 #[link(name = "c")]
 unsafe extern "C" {}
 
@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn __wasm_call_ctors();
 }
 
-/// Calls the constructors of the C library, of which nothing that is linked has any.
+/// Calls the constructors of the C library. There are none.
 ///
 /// Unless something calls them, the linker wraps every exported function in calls of the
 /// constructors and the destructors.

@@ -1,4 +1,4 @@
-//! Statics that can be changed.
+//! Mutable statics.
 
 #![allow(
     unsafe_code,

@@ -72,7 +72,7 @@ impl Connection {
         (is_complete.then_some(self), exchange)
     }
 
-    /// Writes and reads by turns, because a server may stop reading until its replies are
+    /// Alternates writes and reads, because a server may stop reading until its replies are
     /// read. Adds the bytes that the host has taken to `written`.
     fn transfer(
         &self,
@@ -85,7 +85,7 @@ impl Connection {
         let bytes = commands.bytes();
         let mut unsent = bytes;
         let mut has_more = false;
-        // A host allocates as much as it is asked for.
+        // A host may allocate the whole size in advance.
         let mut size = commands.expected().min(MAX_READ);
         let mut silence = deadline.min(silence_limit);
         loop {
@@ -98,9 +98,9 @@ impl Connection {
                         moved += taken;
                         unsent = &unsent[taken..];
                     }
-                    // The host does not say how much of it was sent. The last byte was
-                    // not. The reading goes on, because the server may have said why it
-                    // closed the connection.
+                    // The host does not say how much was sent, only that the last byte was
+                    // not. Reading goes on, because the server may have said why it closed
+                    // the connection.
                     Err(Closed) => {
                         *written = bytes.len() - 1;
                         unsent = &[];
@@ -135,7 +135,7 @@ impl Connection {
                 Ok(Scan::Missing(missing)) => size = wanted.max(missing).min(MAX_READ),
                 Err(error) => return End::Malformed(error),
             }
-            // There is no wait that the deadline could end as long as more is there.
+            // While more bytes are there, no wait checks the deadline.
             if deadline.has_passed() {
                 return End::Timeout(deadline.milliseconds);
             }

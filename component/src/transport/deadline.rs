@@ -1,14 +1,14 @@
-//! Deadlines, and waits that they end.
+//! Deadlines, and waits until them.
 
 use crate::state::alarm;
 use crate::wasi::clock::{Pollable, monotonic, sleep_until};
 
-/// When an operation, or a part of it, has to be over.
+/// When an operation, or a part of it, must end.
 #[derive(Clone, Copy)]
 pub struct Deadline {
     /// A time of the monotonic clock.
     time: u64,
-    /// The milliseconds that there were until then, for error texts.
+    /// Its length in milliseconds when it was set, for error texts.
     pub milliseconds: u32,
 }
 
@@ -28,8 +28,8 @@ impl Deadline {
         Deadline::from(now, left.min(nanoseconds(milliseconds)))
     }
 
-    /// Returns the deadline of the next of this many attempts that share the time that is
-    /// left.
+    /// Returns the deadline of the next attempt, if this many attempts share the remaining
+    /// time.
     pub fn share(&self, attempts: usize) -> Deadline {
         let now = monotonic();
         let left = self.time.saturating_sub(now);

@@ -50,7 +50,7 @@ impl Route {
             error => connect_error(error, &format!("{}", Quoted(host)), deadline),
         })?;
         let connected = race(&self.order(&found), port, deadline);
-        // If none accepts, the address that worked may be the one that is silent now.
+        // If none accepts, the address that accepted before may be the silent one now.
         self.last_connected = connected.as_ref().ok().map(|(_, address)| *address);
         connected
     }
@@ -63,7 +63,7 @@ impl Route {
         };
     }
 
-    /// The addresses in the order in which they are tried: IPv4 and IPv6 by turns,
+    /// The addresses in the order in which they are tried: alternating IPv4 and IPv6,
     /// beginning with the family that was found first (RFC 8305, section 4).
     fn order(&self, found: &[IpAddr]) -> Vec<IpAddr> {
         let is_first_family = |address: &&IpAddr| address.is_ipv4() == found[0].is_ipv4();
@@ -107,7 +107,7 @@ fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<(Socket,
         } else if under_way.is_empty() {
             return Err(all_failed(failures));
         }
-        // When the next attempt starts.
+        // The next attempt starts at this time.
         let delay = match rest.len() {
             0 => *deadline,
             // Each address is to be tried before the deadline.
@@ -137,8 +137,8 @@ fn race(addresses: &[IpAddr], port: u16, deadline: &Deadline) -> Result<(Socket,
     }
 }
 
-/// Returns one error for all addresses: the one that leaves most hope. An address that
-/// timed out may come back, and one that was denied was not tried.
+/// Returns one error for all addresses. A timeout comes first, because the address may come
+/// back. Denied comes last, because nothing was tried.
 fn all_failed(failures: Vec<Error>) -> Error {
     let texts: Vec<&str> = failures.iter().map(Error::text).collect();
     let text = texts.join("; ");

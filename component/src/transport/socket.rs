@@ -1,4 +1,4 @@
-//! Sockets: a wait on one ends with a deadline, and to drop one never blocks.
+//! Sockets that wait until a deadline, and whose drop never blocks.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::wasi::tcp::{ConnectError, Lookup, TcpStream};
 /// Dropping it closes the connection. If there are bytes that the peer has not taken,
 /// [`close_unsent`] closes it when they are taken.
 pub struct Socket {
-    /// There until it is dropped.
+    /// `None` only while it is dropped.
     stream: Option<TcpStream>,
 }
 
@@ -93,6 +93,5 @@ impl From<Passed> for ConnectError {
     }
 }
 
-/// The number of sockets with bytes that their peers have not taken, from which on no
-/// further connection is made.
+/// Number of sockets with unsent bytes at which no further connection is made.
 pub const MAX_UNSENT: usize = 8;

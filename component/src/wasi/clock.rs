@@ -8,7 +8,7 @@ use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 pub use crate::bindings::wasi::io::poll::Pollable;
 use crate::bindings::wasi::io::poll::poll;
 
-/// Returns the time of day, as messages are stamped with it.
+/// Returns the time of day in the format of message timestamps.
 pub fn timestamp() -> String {
     let now = wall_clock::now();
     message::timestamp(now.seconds, now.nanoseconds)
@@ -24,12 +24,12 @@ pub fn sleep_until(time: u64) {
     monotonic_clock::subscribe_instant(time).block();
 }
 
-/// Ends waits in time.
+/// Wakes waits at their deadline.
 ///
 /// A pollable of the clock is reused until it fires, because most operations end long
 /// before their deadlines.
 pub struct Alarm {
-    /// The time that is set, and what is ready then.
+    /// The time that is set, and the pollable that is ready then.
     set: Option<(u64, Pollable)>,
 }
 
@@ -65,6 +65,6 @@ impl Alarm {
     }
 }
 
-/// The most pollables that one wait is for: the two streams of a connection, or
+/// Largest number of pollables in one wait: the two streams of a connection, or
 /// connections to as many addresses.
 pub const MAX_READY: usize = 8;

@@ -49,7 +49,7 @@ impl Lookup {
         })
     }
 
-    /// A pollable that is ready when [`Lookup::find`] is to be called again.
+    /// A pollable that is ready when [`Lookup::find`] should be called again.
     pub fn ready(&self) -> &Pollable {
         &self.ready
     }
@@ -68,7 +68,7 @@ impl Lookup {
     }
 }
 
-/// A connection that is being made. Dropping it gives the attempt up.
+/// A connection attempt. Dropping it abandons it.
 pub struct Connecting {
     // Fields are dropped in this order, and children have to be dropped before parents.
     ready: Pollable,
@@ -80,7 +80,7 @@ impl Connecting {
     pub fn start(address: IpAddr, port: u16) -> Result<Connecting, ConnectError> {
         let (family, address) = to_wasi(address, port);
         let socket = create_tcp_socket(family)?;
-        // Keep-alive only notices earlier that a peer is gone, and not every host has it.
+        // Optional: it only notices earlier that a peer is gone, and not every host has it.
         let _ = socket
             .set_keep_alive_enabled(true)
             .and_then(|()| socket.set_keep_alive_idle_time(KEEP_ALIVE_IDLE))
@@ -93,12 +93,12 @@ impl Connecting {
         })
     }
 
-    /// A pollable that is ready when [`Connecting::finish`] is to be called.
+    /// A pollable that is ready when [`Connecting::finish`] should be called.
     pub fn ready(&self) -> &Pollable {
         &self.ready
     }
 
-    /// Returns the connection if it is made, else the attempt, which goes on.
+    /// Returns the connection if it is made, otherwise the attempt, which goes on.
     pub fn finish(self) -> Result<Result<TcpStream, Connecting>, ConnectError> {
         match self.socket.finish_connect() {
             Ok((input, output)) => Ok(Ok(TcpStream {
@@ -128,7 +128,7 @@ impl TcpStream {
     /// Writes as many of the bytes as the host takes at once, possibly none. Returns
     /// their number.
     pub fn write(&self, bytes: &[u8]) -> Result<usize, Closed> {
-        // To write more than is permitted is a trap.
+        // Writing more than permitted traps.
         let permitted = usize::try_from(self.output.check_write()?).unwrap_or(usize::MAX);
         let size = permitted.min(bytes.len());
         if size > 0 {
@@ -153,12 +153,12 @@ impl TcpStream {
         &self.writable
     }
 
-    /// Whether nothing has come since the last read, not even the end.
+    /// Whether nothing has arrived since the last read, not even the end.
     pub fn is_quiet(&self) -> bool {
         matches!(self.input.read(1).as_deref(), Ok([]))
     }
 
-    /// Whether a write is under way. To drop the stream would block until the peer has
+    /// Whether a write is under way. Dropping the stream would block until the peer has
     /// taken the bytes, which may never happen.
     pub fn is_writing(&self) -> bool {
         matches!(self.output.check_write(), Ok(0))

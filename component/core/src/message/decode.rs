@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use super::types::{Message, Role};
 
 impl Message {
-    /// Reads an element. Returns none if it is no message: no JSON object, or without a
-    /// role `user` or `assistant`, or without a string as content.
+    /// Reads an element. Returns none if it is not a message: not a JSON object, or without
+    /// a role `user` or `assistant`, or without a string as content.
     ///
-    /// `wit/types.wit` says how the forms are read that only Python's JSON has.
+    /// `wit/types.wit` describes how forms that only Python's JSON has are read.
     pub fn decode(element: &[u8]) -> Option<Message> {
         let text = core::str::from_utf8(element).ok()?;
         let message = |text: &str, strings| match read(text, strings)? {
@@ -77,9 +77,9 @@ impl<'de> Visitor<'de> for Strings {
         f.write_str("any value")
     }
 
-    /// Reads an object as a message, if it is one. If a key stands twice, the last one
-    /// counts, as in Python. But a role or a content that is no string makes the object
-    /// no message, even if a string follows.
+    /// Reads an object as a message, if it is one. If a key occurs twice, the last one
+    /// counts, as in Python. But an object with a role or a content that is not a string is
+    /// not a message, even if a string follows.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
         let mut is_message = true;
         let mut role = None;
@@ -231,8 +231,8 @@ pub fn is_object(value: &RawValue) -> bool {
 }
 
 /// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings by `null`. Python's
-/// `json.dumps` writes them, and JSON does not have them. Returns none if there is none
-/// of them.
+/// `json.dumps` writes them, and JSON does not have them. Returns none if the text has none
+/// of these.
 fn with_null_for_non_numbers(text: &str) -> Option<String> {
     let mut replaced = String::new();
     let mut copied = 0;

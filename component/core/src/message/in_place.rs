@@ -1,5 +1,5 @@
-//! The fast parser: reads elements as the clients write them, and unescapes their strings
-//! in place. All others are left to the [general parser](super::decode).
+//! The fast parser: reads elements in the clients' form, and unescapes their strings in
+//! place. The [general parser](super::decode) reads all others.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -104,7 +104,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Returns the next byte that is no space.
+    /// Returns the next byte that is not a space.
     fn next(&mut self) -> Option<u8> {
         self.skip_spaces();
         let next = self.bytes.get(self.at).copied();

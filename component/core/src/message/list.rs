@@ -12,7 +12,7 @@ use crate::resp::ReplyBuffer;
 /// Messages, oldest first, as spans of the buffers that they were read from.
 #[derive(Clone, Default)]
 pub struct Messages {
-    /// Each with the number of messages that lie in it.
+    /// The buffers, each with its number of messages.
     buffers: Vec<(ReplyBuffer, usize)>,
     spans: Vec<MessageSpans>,
 }
@@ -23,7 +23,7 @@ impl Messages {
         self.spans.len()
     }
 
-    /// Whether there is no message.
+    /// Whether there are no messages.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -48,8 +48,8 @@ impl Messages {
         messages
     }
 
-    /// The spans of the messages, and the buffers that they point into: each with the
-    /// number of messages that lie in it, in the same order.
+    /// Returns the spans of the messages, and the buffers that they point into: each with its
+    /// number of messages, in the same order.
     pub fn into_parts(self) -> (Vec<MessageSpans>, Vec<(ReplyBuffer, usize)>) {
         (self.spans, self.buffers)
     }
@@ -92,7 +92,7 @@ impl NewestFirst {
         self.messages.len()
     }
 
-    /// Returns the messages, oldest first, and the number of elements that are none.
+    /// Returns the messages, oldest first, and the number of elements that are not messages.
     pub fn finish(self) -> (Messages, u32) {
         let NewestFirst {
             mut messages,
@@ -116,7 +116,7 @@ impl fmt::Debug for Messages {
     }
 }
 
-/// Where the parts of a message lie in its buffer.
+/// The spans of the parts of a message in its buffer.
 #[derive(Clone, Copy)]
 pub struct MessageSpans {
     /// Who wrote it.
@@ -141,13 +141,13 @@ pub struct Span {
 }
 
 impl Span {
-    /// Of an empty text.
+    /// The span of an empty text.
     pub(super) const EMPTY: Span = Span {
         start: 0,
         length: 0,
     };
 
-    /// As a range of indexes.
+    /// Returns the range of indexes.
     pub(super) fn range(self) -> Range<usize> {
         self.start..self.start + self.length
     }
@@ -164,7 +164,7 @@ impl Span {
 }
 
 impl MessageSpans {
-    /// Reads the element in this range. Returns none if it is no message.
+    /// Reads the element in this range. Returns none if it is not a message.
     fn read(
         bytes: &mut Vec<u8>,
         element: Range<usize>,
@@ -210,9 +210,9 @@ impl From<Vec<Message>> for Messages {
 mod tests {
     use super::*;
 
-    /// What is read of an element in place, if it is read so.
+    /// Reads an element in place, if it has the form for that.
     fn in_place(element: &str) -> Option<Message> {
-        // Something before and behind it, which nobody may touch.
+        // The bytes around it must not change.
         let mut bytes = format!("<{element}>").into_bytes();
         let end = bytes.len() - 1;
         let spans = MessageSpans::read_in_place(&mut bytes[..end], 1, &mut Vec::new())?;

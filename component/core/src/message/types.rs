@@ -45,7 +45,7 @@ impl FromStr for Role {
     }
 }
 
-/// A string is no [`Role`]. The error does not show the string, since it may be the
+/// A string is not a [`Role`]. The error does not show the string, because it may be the
 /// content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseRoleError(());

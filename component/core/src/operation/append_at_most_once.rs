@@ -24,8 +24,8 @@ pub struct AppendAtMostOnce {
 enum Phase {
     /// Appends.
     Append,
-    /// Gives a key of another type the expiry back that it had, in milliseconds: the
-    /// push failed, but the transaction went on and set another.
+    /// Restores the expiry of a key of another type, in milliseconds. The push failed, but
+    /// the transaction continued and set another expiry.
     Restore(Option<u64>),
 }
 
@@ -120,12 +120,12 @@ impl Procedure for AppendAtMostOnce {
     }
 }
 
-/// The results of the commands of the transaction. A transaction that was taken apart,
-/// and executed command by command, leaves its outcome unknown.
+/// Returns the results of the commands of the transaction. If they were executed one by
+/// one, the outcome is unknown.
 fn results<'a>(replies: Replies<'a>) -> Result<impl Iterator<Item = Reply<'a>>, Error> {
     // MULTI and PTTL precede RPUSH.
     let Some(pushed) = replies.iter().nth(2) else {
-        // The server hung up after it had refused MULTI, and may have executed the rest.
+        // The server refused MULTI and closed the connection, and may have executed the rest.
         return match replies.last() {
             Err(Error::AccessDenied(text)) if text.starts_with("NOPERM") => Err(taken_apart(&text)),
             Err(Error::Server { message, .. }) => Err(taken_apart(&message)),
@@ -138,14 +138,14 @@ fn results<'a>(replies: Replies<'a>) -> Result<impl Iterator<Item = Reply<'a>>, 
     match (replies.last(), executed) {
         (Ok(last), None) => last.array(),
         (Ok(_), Some(results)) => Ok(results),
-        // Nothing was executed by itself, nor by EXEC.
+        // No command was executed, neither alone nor by EXEC.
         (Err(error), None) if is_queued || pushed.error().is_some() => Err(error),
         (Err(error), _) => Err(taken_apart(error.text())),
     }
 }
 
-/// A user may lose the permission for MULTI after the handshake, or a proxy may take the
-/// transaction apart.
+/// Creates the error of a transaction whose commands may have been executed one by one: the
+/// user lost the permission for MULTI after the handshake, or a proxy split it.
 fn taken_apart(why: &str) -> Error {
     Error::OutcomeUnknown(format!(
         "the messages may be stored, and without a time to live: {why}"

@@ -25,7 +25,7 @@ pub struct AppendExactlyOnce {
     script: Script,
 }
 
-/// How the server is told which script to run.
+/// How the request names the script.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Script {
     /// By its digest: the server knows it unless it has restarted.
@@ -120,8 +120,8 @@ impl Procedure for AppendExactlyOnce {
     }
 }
 
-/// Number of entries at the end of a session among which an append searches for its own:
-/// others may have added so many between an attempt whose reply was lost and the retry.
+/// Number of entries at the end of a session among which an append searches for its own.
+/// Other writers are expected to add fewer between a lost attempt and its retry.
 const LOOK_BACK: u64 = 64;
 
 /// The script: it appends elements to a session, unless they are there already, and
@@ -134,11 +134,11 @@ const LOOK_BACK: u64 = 64;
 /// that the user may not run, or a key of another type. Where possible the push is the
 /// first write, because Redis checks maxmemory only at the first one.
 ///
-/// The script defines no functions: every run would define them anew, which took a tenth
-/// of its time. An error reply is a table; so are the OK of LTRIM and the array of
-/// LRANGE. This is said here and not in the file, because servers keep the whole file.
+/// The script defines no functions, because each run would define them again: a tenth of
+/// its time. In Lua, error replies, the OK of LTRIM and the array of LRANGE are tables.
+/// These comments are not in the file, because servers keep the whole file.
 pub const APPEND: &str = include_str!("append.lua");
-/// The digest that `EVALSHA` names the script by. A test compares them.
+/// SHA-1 of the script, for `EVALSHA`. A test checks it.
 const APPEND_SHA1: &str = "6534b638ed9500faf9d7fc4960945eab80b75927";
 
 #[cfg(test)]

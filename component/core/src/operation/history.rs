@@ -1,5 +1,5 @@
-//! `history`: the messages of a session, its length and its time to live, all read at one
-//! moment: by a script (`LRANGE`, `LLEN`, `TTL`), or by a transaction.
+//! `history`: the messages of a session, its length and its time to live, as one snapshot:
+//! by a script (`LRANGE`, `LLEN`, `TTL`), or by a transaction.
 
 use alloc::borrow::ToOwned;
 use core::time::Duration;
@@ -13,15 +13,14 @@ use crate::options::Delivery;
 use crate::resp::{Commands, Replies, Reply};
 use crate::store::StoredSession;
 
-/// Reads the messages of a session and facts about it. Of a long session the facts come
-/// with the first page.
+/// Reads the messages of a session and facts about it. The facts come with the first page.
 pub struct ReadHistory {
     paging: Paging,
     delivery: Delivery,
     facts: Facts,
 }
 
-/// What a history tells beside the messages.
+/// The facts of a history.
 #[derive(Clone, Copy, Default)]
 struct Facts {
     total: u32,
@@ -156,7 +155,7 @@ fn seconds(count: u32) -> Duration {
 
 /// Reads a range of the list, its length and its time to live. `KEYS`: the session.
 /// `ARGV`: the first and the last index. In Lua an error reply is a table with a field
-/// `err`. The script is short enough to be sent along each time.
+/// `err`. The script is short enough to be sent in full each time.
 pub const HISTORY: &str = include_str!("history.lua");
 
 #[cfg(test)]

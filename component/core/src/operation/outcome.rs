@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use crate::message::Message;
 
-/// The result of an operation: `outcome` in `wit/types.wit`. `M` is how messages are
-/// held.
+/// The result of an operation: `outcome` in `wit/memory.wit`. `M` is the representation of
+/// messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome<M = Vec<Message>> {
@@ -18,11 +18,11 @@ pub enum Outcome<M = Vec<Message>> {
     History(History<M>),
     /// `clear`: the session is deleted.
     Cleared,
-    /// `exists`: whether the session has messages.
+    /// `exists`: whether the session exists, that is, has entries.
     Exists(bool),
 }
 
-/// The messages of a session and facts about it, all read at one moment.
+/// The messages of a session and facts about it, all as one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct History<M = Vec<Message>> {

@@ -23,18 +23,18 @@ use crate::resp::{Commands, Replies, Reply, ReplyBuffer, decimal};
 /// Whether a long session may be read in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadMode {
-    /// In pages: the operation travels alone.
+    /// In pages: the operation is sent on its own.
     InPages,
     /// In one reply: operations of the same request would be executed between two pages.
     AtOnce,
 }
 
-/// The last entries of a list, in which the last messages are searched.
+/// Reads the last messages of a list, in one reply or in pages.
 #[derive(Default)]
 pub struct Paging {
-    /// Number of messages to find; none is all of them.
+    /// Number of messages to find. `None` means all.
     limit: Option<u32>,
-    /// Number of entries of the next page; none is all of them.
+    /// Number of entries of the next page. `None` means all.
     entries: Option<u32>,
     /// The pages so far, if the session is read in pages.
     pages: Option<Pages>,
@@ -47,7 +47,7 @@ pub struct Paging {
     cuts: u32,
 }
 
-/// The pages that were read, from the end of a list on.
+/// The pages that were read, newest first.
 #[derive(Default)]
 struct Pages {
     /// Number of entries in them.
@@ -56,24 +56,24 @@ struct Pages {
     /// entries were appended or deleted.
     oldest: Vec<u8>,
     decoder: Rc<RefCell<Decoder>>,
-    /// What they count for as long as they are held: see [`Reply::cost`].
+    /// Their cost while they are held: see [`Reply::cost`].
     cost: u64,
 }
 
-/// Decodes pages: the last one when there is time for it, at the latest when the next one
-/// is there.
+/// Decodes each page while the server prepares the next one, at the latest when the next
+/// one has arrived.
 #[derive(Default)]
 struct Decoder {
     messages: NewestFirst,
-    /// The last page, as long as it is not decoded.
+    /// The last page, until it is decoded.
     page: Option<(ReplyBuffer, Vec<Range<usize>>)>,
 }
 
-/// What was read.
+/// The messages that were read.
 pub struct ReadMessages {
     /// The messages, oldest first.
     pub messages: Messages,
-    /// Number of entries that are no messages.
+    /// Number of entries that are not messages.
     pub skipped: u32,
 }
 
@@ -92,7 +92,7 @@ impl Paging {
         paging
     }
 
-    /// Number of messages to find; none is all of them.
+    /// Number of messages to find. `None` means all.
     pub fn limit(&self) -> Option<u32> {
         self.limit
     }
@@ -102,7 +102,7 @@ impl Paging {
         self.count() == 0
     }
 
-    /// The session has so many entries now, at the first page.
+    /// Sets the number of entries that the session had at the first page.
     pub fn expect_total(&mut self, total: u32) {
         self.total = Some(total);
     }
@@ -139,8 +139,8 @@ impl Paging {
         }
     }
 
-    /// Tells how much the reply to the last command is likely to have, and how much the
-    /// previous pages leave for it.
+    /// Estimates the reply to the last command, and reserves the cost of the previous
+    /// pages.
     pub fn expect_elements(&self, commands: &mut Commands) {
         let likely = match self.limit {
             None if self.is_at_start() => MANY,
@@ -169,7 +169,7 @@ impl Paging {
         }
     }
 
-    /// Reads the first page, which came as a part of another reply.
+    /// Reads the first page, which is a part of another reply.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Paging {
                 || is_all && self.differs_from(read)
                 || !is_last && is_repeated(page, &entries, 0)
             {
-                // Read all of it in one reply, which is of one moment.
+                // Read all of it in one reply, which is a consistent snapshot.
                 self.entries = self.limit;
                 return Ok(None);
             }
@@ -261,12 +261,11 @@ impl Paging {
         Ok(None)
     }
 
-    /// Asks for a smaller page if the server refused one so large. Returns what was read,
-    /// as it is, otherwise.
+    /// Requests a smaller page if the server refused the size. Otherwise returns `read`.
     ///
     /// # Errors
     ///
-    /// As what was read.
+    /// The error in `read`.
     pub fn or_smaller_page(
         &mut self,
         read: Result<Option<ReadMessages>, Error>,
@@ -277,8 +276,8 @@ impl Paging {
         }
     }
 
-    /// Counts a reply that was cut. One that is cut twice at the same byte is too large
-    /// for something on the way, and a smaller page is requested.
+    /// Counts a reply that was cut. If it is cut twice at the same byte, something between
+    /// server and component limits replies, and a smaller page is requested.
     ///
     /// # Errors
     ///
@@ -292,7 +291,7 @@ impl Paging {
         if self.cuts == 2 && self.shrink_page() {
             self.cut_at = 0;
         }
-        // A single entry is requested twice more, because it may have been chance.
+        // A single entry is requested twice more: the cuts may be a coincidence.
         if self.cuts < 4 {
             return Ok(());
         }
@@ -301,7 +300,7 @@ impl Paging {
         ))
     }
 
-    /// Asks for a sixteenth of the page. Returns whether that is less.
+    /// Shrinks the page to a sixteenth. Returns false if it has only one entry.
     fn shrink_page(&mut self) -> bool {
         let less = match self.entries {
             Some(..=1) => return false,
@@ -331,13 +330,12 @@ impl Paging {
 }
 
 impl Pages {
-    /// Whether the oldest entry of these pages is this one.
+    /// Whether this entry is the oldest one of these pages.
     fn is_oldest(&self, reply: Reply<'_>, entry: Option<Range<usize>>) -> bool {
         entry.is_some_and(|entry| *reply.buffer().bytes(entry) == *self.oldest)
     }
 
-    /// Takes the next page. Returns the number of entries that the page after it is to
-    /// have.
+    /// Takes the next page. Returns the number of entries to request in the following one.
     fn push(&mut self, page: Reply<'_>, entries: Vec<Range<usize>>) -> usize {
         let size = page.buffer().size() / (entries.len() + 1);
         self.remember(page, &entries);
@@ -347,12 +345,12 @@ impl Pages {
         (bytes / size.max(1)).clamp(1, most)
     }
 
-    /// The messages that are decoded.
+    /// Returns the decoded messages.
     fn into_messages(self) -> NewestFirst {
         mem::take(&mut self.decoder.borrow_mut().messages)
     }
 
-    /// Remembers what the next page has to follow.
+    /// Remembers the oldest entry, which the next page has to end with.
     fn remember(&mut self, page: Reply<'_>, entries: &[Range<usize>]) {
         if let Some(oldest) = entries.first() {
             self.oldest = page.buffer().bytes(oldest.clone()).to_vec();
@@ -363,7 +361,7 @@ impl Pages {
 }
 
 impl Decoder {
-    /// Decodes the last page, if that is still to be done.
+    /// Decodes the last page, if it is not decoded yet.
     fn decode(&mut self, limit: Option<u32>) {
         if let Some((buffer, entries)) = self.page.take() {
             self.messages.read(&buffer, &entries, limit);
@@ -378,8 +376,8 @@ impl From<NewestFirst> for ReadMessages {
     }
 }
 
-/// Whether a later entry of the page equals the one at this index. Then it could not show
-/// that entries have moved.
+/// Whether a later entry of the page equals the one at this index. If so, the entry cannot
+/// show that entries have moved.
 fn is_repeated(page: Reply<'_>, entries: &[Range<usize>], at: usize) -> bool {
     let bytes = |entry: &Range<usize>| page.buffer().bytes(entry.clone());
     entries
@@ -387,7 +385,7 @@ fn is_repeated(page: Reply<'_>, entries: &[Range<usize>], at: usize) -> bool {
         .and_then(<[_]>::split_first)
         .is_some_and(|(oldest, others)| {
             let oldest = bytes(oldest);
-            // Elements begin alike, and end with times and ids.
+            // Elements differ at their ends (time, id), so the comparison starts there.
             let is_same = |other: &Range<usize>| bytes(other).iter().rev().eq(oldest.iter().rev());
             others.iter().any(is_same)
         })

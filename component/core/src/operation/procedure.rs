@@ -1,4 +1,4 @@
-//! How operations are carried out: what all of them have in common.
+//! What all operations have in common.
 
 use crate::error::Error;
 use crate::ids::Id;
@@ -11,7 +11,7 @@ use crate::store::StoredSession;
 use super::outcome::Outcome;
 use super::paging::ReadMode;
 
-/// How an operation is carried out: its next request, and the reading of the replies.
+/// Executes an operation: makes its next request, and reads the replies.
 pub trait Procedure {
     /// What the next request does on the server.
     fn effect(&self) -> Effect;
@@ -26,18 +26,17 @@ pub trait Procedure {
     /// The error that was replied, or [`Error::Protocol`].
     fn response(&mut self, replies: Replies<'_>) -> Result<Progress, Error>;
 
-    /// The connection was closed after `bytes` bytes of an incomplete reply. The next
-    /// request may ask for less.
+    /// Handles a reply that was cut after `bytes` bytes. The next request may ask for less.
     ///
     /// # Errors
     ///
-    /// [`Error::LimitExceeded`] if there is nothing less to ask for.
+    /// [`Error::LimitExceeded`] if a smaller request cannot help.
     fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
         let _ = bytes;
         Ok(())
     }
 
-    /// Carries the operation out on a session in memory.
+    /// Executes the operation on a session in memory.
     ///
     /// # Errors
     ///
@@ -47,7 +46,7 @@ pub trait Procedure {
         session: &mut StoredSession<'_>,
     ) -> Result<Outcome<Messages>, Error>;
 
-    /// Has the next request bring its script in full, if it needs one.
+    /// Makes the next request send the script in full, if it needs one.
     fn bring_script(&mut self) {}
 
     /// The last element that it appends, if a retry can recognise it.
@@ -69,7 +68,7 @@ pub enum Progress {
     Undone,
 }
 
-/// What a request does on the server, and so what may follow if its reply is lost.
+/// What a request does on the server. It decides what may follow if the reply is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing: it only reads.
@@ -80,10 +79,10 @@ pub enum Effect {
     /// Appends elements: must not be executed twice.
     Appends,
     /// Deletes the session. Executed again at once it changes nothing; late, it deletes
-    /// what came in between.
+    /// what was appended in between.
     Clears,
-    /// Gives a key of another type the expiry back that it had, with the same
-    /// restriction.
+    /// Restores the expiry of a key of another type. As with `Clears`, a late execution does
+    /// harm.
     RestoresExpiry,
 }
 

@@ -206,7 +206,7 @@ impl Environment<'_> {
             .0
             .iter()
             .find(|(variable, _)| variable == name.variable)?;
-        // `${UNSET:-}` sets a variable to the empty text.
+        // An empty variable counts as unset: `${UNSET:-}` makes one.
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
@@ -433,7 +433,7 @@ mod tests {
         let settings = resolve(&environment).unwrap();
         let unset = resolve(&[]).unwrap();
         assert_eq!(format!("{settings:?}"), format!("{unset:?}"));
-        // An empty text that is given is one.
+        // An empty option is a value, and overrides the environment.
         let given = Options {
             key_prefix: Some(String::new()),
             username: Some(String::new()),

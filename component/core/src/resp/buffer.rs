@@ -10,7 +10,7 @@ use core::ops::Range;
 pub struct ReplyBuffer(Rc<RefCell<Vec<u8>>>);
 
 impl ReplyBuffer {
-    /// Takes bytes.
+    /// Creates a buffer.
     pub fn new(bytes: Vec<u8>) -> ReplyBuffer {
         ReplyBuffer(Rc::new(RefCell::new(bytes)))
     }
@@ -25,8 +25,8 @@ impl ReplyBuffer {
         Ref::map(self.0.borrow(), |bytes| &bytes[range])
     }
 
-    /// All bytes, to be changed: elements are unescaped in place, and messages that cannot
-    /// be read in place are appended.
+    /// Returns all bytes for changes: elements are unescaped in place, and messages that
+    /// cannot be read in place are appended.
     pub fn bytes_mut(&self) -> RefMut<'_, Vec<u8>> {
         self.0.borrow_mut()
     }

@@ -55,14 +55,14 @@ impl Commands {
         self.count
     }
 
-    /// Expects so many elements of a list in the reply to the last command.
+    /// Expects this many elements of a list in the reply to the last command.
     pub fn expect_elements(&mut self, elements: usize) {
         self.elements = self
             .elements
             .saturating_add(elements.saturating_mul(ELEMENT));
     }
 
-    /// Number of bytes that the replies are likely to have: a guess.
+    /// Estimates the number of bytes of the replies.
     pub fn expected(&self) -> usize {
         self.elements.saturating_add(self.count * SHORT_REPLY)
     }
@@ -79,7 +79,7 @@ impl Commands {
     }
 
     /// Leaves work for the time in which the server prepares its replies. It is not done
-    /// if there is no wait.
+    /// if nothing waits for them.
     pub fn while_waiting(&mut self, work: impl FnOnce() + 'static) {
         self.work.set(Some(Box::new(work)));
     }

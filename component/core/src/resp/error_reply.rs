@@ -66,7 +66,7 @@ fn refusal(text: &str) -> Option<Error> {
     }
 }
 
-/// The error for a reply without a code of its own, which only its text tells apart.
+/// The error for a reply without a code of its own, decided by its text.
 fn refusal_without_code(text: &str) -> Option<Error> {
     if let Some(rest) = text.strip_prefix("unknown command") {
         // The arguments follow, which must not be shown.
@@ -96,7 +96,7 @@ fn refusal_without_code(text: &str) -> Option<Error> {
 /// The subject of an error reply.
 #[derive(Clone, Copy)]
 enum Refusal {
-    /// The permissions of the user, or that there is no user.
+    /// The user's permissions, or missing authentication.
     Access,
     /// The username or the password.
     Credentials,
@@ -246,8 +246,8 @@ const NOT_IN_SCRIPT: &str = "the server does not know a command that the script 
                              at-most-once needs no script";
 const OTHER_FORM: &str = "the server does not accept the request in this form";
 
-/// Whether the user may not run a command in a script. That had several texts, and not
-/// always a code.
+/// Whether the user may not run a command in a script. Redis versions have several texts
+/// for this, some without a code.
 fn is_denied_script(text: &str) -> bool {
     [
         "The user executing the script can't",

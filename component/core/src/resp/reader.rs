@@ -36,12 +36,12 @@ pub struct ReplyReader {
 pub enum Scan {
     /// Nothing: all replies are complete.
     Complete,
-    /// At least so many more bytes.
+    /// At least this many more bytes.
     Missing(usize),
 }
 
 impl ReplyReader {
-    /// Creates a reader of so many replies. Together they may cost `max_bytes`: the bytes
+    /// Creates a reader of this many replies. Together they may cost `max_bytes`: the bytes
     /// on the wire, and 32 for every element of an array.
     pub fn new(replies: usize, max_bytes: u32) -> ReplyReader {
         let mut missing = [0; MAX_DEPTH + 1];
@@ -66,7 +66,7 @@ impl ReplyReader {
         self
     }
 
-    /// Returns the buffer, with room for so many more bytes. The caller appends them and
+    /// Returns the buffer, with room for this many more bytes. The caller appends them and
     /// calls [`ReplyReader::scan`].
     ///
     /// # Errors
@@ -107,15 +107,16 @@ impl ReplyReader {
     ///
     /// # Errors
     ///
-    /// [`Error::Protocol`] for bytes that are no reply, or follow the last one;
-    /// [`Error::LimitExceeded`] for replies that cost more than allowed. Both come as
-    /// early as possible. The connection must not be used after either.
+    /// [`Error::Protocol`] for bytes that are not a reply, or follow the last one;
+    /// [`Error::LimitExceeded`] for replies that cost more than allowed. Both are returned
+    /// as early as possible. The connection must not be used after either.
     pub fn scan(&mut self) -> Result<Scan, Error> {
         while self.missing[0] > 0 {
             let Some(kind) = self.buffer.get(self.scanned).copied() else {
                 return Ok(Scan::Missing(1));
             };
-            // Other servers may send less than a line and close the connection.
+            // Checked before the line is complete: other servers may send less than a line
+            // and close the connection.
             if !KINDS.contains(&kind) {
                 return Err(Error::protocol(match kind {
                     TLS_ALERT => "a TLS alert: the server requires TLS, which is not supported",
@@ -184,7 +185,7 @@ impl ReplyReader {
             .iter()
             .position(|byte| matches!(byte, b'\r' | b'\n'));
         let end = self.searched + found.unwrap_or(unsearched.len());
-        // The nearer one of two limits counts, however much has arrived. A complete line
+        // The smaller of the two limits applies, however much has arrived. A complete line
         // has two more bytes.
         match self.buffer.get(end) {
             Some(b'\r') => self.check_cost(end + 2)?,
@@ -223,7 +224,7 @@ impl ReplyReader {
         Ok(())
     }
 
-    /// Makes room for so many bytes, and for the missing elements if they are like the
+    /// Makes room for this many bytes, and for the missing elements if they are like the
     /// ones so far. The room at most doubles, because the missing elements are only
     /// announced.
     fn reserve(&mut self, bytes: usize) -> Result<(), Error> {
@@ -241,7 +242,7 @@ impl ReplyReader {
     }
 }
 
-/// Parses the length after `$` or `*`. None is the null of either.
+/// Parses the length after `$` or `*`. `None` is a null string or a null array.
 fn length(digits: &[u8]) -> Result<Option<usize>, Error> {
     if let [b'-', b'1'] = digits {
         return Ok(None);
@@ -270,6 +271,7 @@ const TLS_ALERT: u8 = 21;
 const MAX_DEPTH: usize = 8;
 /// Bytes of a line without its end. Redis limits its own lines to far less.
 const MAX_LINE: usize = 64 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

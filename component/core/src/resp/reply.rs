@@ -23,7 +23,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Decodes replies that are whole and sound.
+    /// Decodes replies that are complete and valid.
     ///
     /// # Errors
     ///
@@ -218,7 +218,7 @@ impl<'a> Reply<'a> {
         self.buffer
     }
 
-    /// What an array counts towards the limit for replies, as long as it is held.
+    /// Returns the cost of an array towards the limit for replies while it is held.
     pub fn cost(self) -> u64 {
         let elements = self.array().map_or(0, |elements| elements.len());
         cost(elements, self.buffer.size())
@@ -235,8 +235,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// What elements of arrays and bytes cost together. In 64 bits, because the limit may be
-/// the largest number of 32.
+/// Returns the cost of array elements and bytes. It has 64 bits, because the limit may be
+/// `u32::MAX`.
 pub fn cost(elements: usize, bytes: usize) -> u64 {
     elements as u64 * ELEMENT_COST + bytes as u64
 }

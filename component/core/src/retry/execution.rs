@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            +------------------------------------------+
-//!            v                                          | more to ask for, or retried
+//!            v                                          | needs more, or is retried
 //! start -> Ready --- request ---> Sent --- settle ------+
 //!            ^                     |                    |
 //!            |                     +--------------------+--> Done
@@ -35,7 +35,7 @@ pub struct Execution {
     procedure: Option<Box<dyn Procedure>>,
     state: State,
     earlier: EarlierAttempts,
-    /// The error to come, if what the operation did is being undone.
+    /// The error that the operation ends with, while its effect is being undone.
     undo_error: Option<Error>,
     /// Number of attempts after the first one.
     retries: u32,
@@ -43,16 +43,16 @@ pub struct Execution {
     unclear: u32,
 }
 
-/// Where an operation stands.
+/// The state of an operation.
 enum State {
-    /// It is in the next request. The failure is that of the last attempt, if it failed.
+    /// It is in the next request. If the last attempt failed, this is its failure.
     Ready(Option<Failure>),
-    /// It is in the request that is on its way.
+    /// It is in the current request.
     Sent(Option<Failure>),
     /// It has its result.
     Done(Result<Outcome<Messages>, Error>),
-    /// It has a result and is in the next request all the same, because a write ahead of
-    /// it on its session is retried.
+    /// It has a result, and is executed again because a write ahead of it on its session is
+    /// retried.
     Stale(Result<Outcome<Messages>, Error>),
 }
 
@@ -64,7 +64,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The attempt failed with this error.
+    /// Creates the failure of an attempt that ended with this error.
     pub fn new(error: Error) -> Failure {
         Failure {
             error,
@@ -72,7 +72,7 @@ impl Failure {
         }
     }
 
-    /// The attempt failed with this error, because the server was silent.
+    /// Creates the failure of an attempt in which the server was silent.
     pub fn silence(error: Error) -> Failure {
         Failure {
             error,
@@ -87,9 +87,9 @@ enum EarlierAttempts {
     Nothing,
     /// One was sent, and its outcome is unknown.
     Unknown,
-    /// One was acknowledged before the write was executed again. The acknowledgement
-    /// stands, whatever becomes of the repetition, unless a clear ahead of it was sent
-    /// again in between.
+    /// One was acknowledged before the write was executed again. The acknowledgement is
+    /// valid even if the repetition fails, unless a clear ahead of it was sent again in
+    /// between.
     Acknowledged {
         outcome: Outcome<Messages>,
         may_be_cleared: bool,
@@ -122,7 +122,7 @@ impl Execution {
         execution
     }
 
-    /// How the operation is carried out; none if it reads no message at all.
+    /// Creates the procedure. None for a `get` with limit 0, which needs no request.
     fn start(
         &mut self,
         action: &Action,
@@ -168,7 +168,7 @@ impl Execution {
         !matches!(self.state, State::Done(_))
     }
 
-    /// Whether it is in the request that is on its way.
+    /// Whether it is in the current request.
     pub fn is_sent(&self) -> bool {
         matches!(self.state, State::Sent(_))
     }
@@ -183,7 +183,7 @@ impl Execution {
         self.retries > 0
     }
 
-    /// The error that it ends with when what it did is undone.
+    /// The error that it ends with, while its effect is being undone.
     pub fn undo_error(&self) -> Option<&Error> {
         self.undo_error.as_ref().filter(|_| self.is_waiting())
     }
@@ -195,7 +195,7 @@ impl Execution {
                 || matches!(self.state, State::Done(Ok(_)) | State::Stale(Ok(_))))
     }
 
-    /// Whether it appended something that must not be appended again, or may have.
+    /// Whether it has appended elements that must not be appended again, or may have.
     pub fn is_final(&self) -> bool {
         let has_appended = matches!(
             self.state,
@@ -204,7 +204,7 @@ impl Execution {
         self.effect() == Effect::Appends && has_appended
     }
 
-    /// The element that it appended last, if a later append may rely on that.
+    /// The last element that it appended, if a later append may rely on it.
     pub fn recent_element(&self) -> Option<&[u8]> {
         let is_done = matches!(self.state, State::Done(Ok(_)));
         let procedure = self
@@ -214,7 +214,7 @@ impl Execution {
         procedure?.last_element()
     }
 
-    /// Has the next request bring its script in full.
+    /// Makes the next request send the script in full.
     pub fn bring_script(&mut self) {
         if let Some(procedure) = &mut self.procedure {
             procedure.bring_script();
@@ -270,11 +270,11 @@ impl Execution {
         }
     }
 
-    /// The connection was closed after so many bytes of its reply.
+    /// Handles a reply that was cut after this many bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::LimitExceeded`] if there is no way around that.
+    /// [`Error::LimitExceeded`] if a smaller request cannot help.
     pub fn reply_was_cut(&mut self, bytes: usize) -> Result<(), Error> {
         match &mut self.procedure {
             Some(procedure) => procedure.reply_was_cut(bytes),
@@ -282,9 +282,9 @@ impl Execution {
         }
     }
 
-    // What becomes of an attempt.
+    // Results of an attempt.
 
-    /// The attempt brought it forward.
+    /// Takes the progress of an attempt.
     pub fn progress(&mut self, progress: Progress) {
         self.state = match progress {
             Progress::Done(outcome) => {
@@ -303,7 +303,7 @@ impl Execution {
         };
     }
 
-    /// The attempt failed. It is retried if that is safe and may help.
+    /// Takes a failure. Retries the operation if that is safe and may help.
     pub fn fail(&mut self, failure: Failure) {
         let may_be_repeated = self.effect() != Effect::Appends;
         let is_retried = match &failure.error {
@@ -322,7 +322,7 @@ impl Execution {
         }
     }
 
-    /// The attempt got an error reply that may have come after execution.
+    /// Takes an error reply that may have come after execution.
     pub fn fail_unclear(&mut self, error: Error, delivery: Delivery) {
         let reads = self.effect() == Effect::Reads;
         let error = if reads {
@@ -345,11 +345,11 @@ impl Execution {
         }
     }
 
-    /// It is retried, whatever the failure is.
+    /// Retries the operation, whatever the failure is.
     pub fn retry(&mut self, failure: Failure) {
         self.retries += 1;
         let failure = match self.take_failure() {
-            // A last attempt without enough time tells less than the previous one.
+            // A timeout of the last attempt says less than the previous failure.
             Some(previous) if matches!(failure.error, Error::Timeout(_)) => previous,
             _ => failure,
         };
@@ -363,13 +363,13 @@ impl Execution {
         }
     }
 
-    /// It is not retried: it ends with this error, or with what it was acknowledged with.
+    /// Ends the operation: with this error, or with its earlier acknowledgement.
     pub fn finish(&mut self, error: Error) {
         let result = match mem::replace(&mut self.earlier, EarlierAttempts::Nothing) {
             EarlierAttempts::Nothing => Err(self.with_pending_undo(error)),
             EarlierAttempts::Unknown => Err(match self.with_pending_undo(error) {
                 error @ Error::OutcomeUnknown(_) => error,
-                // The result of a later attempt tells nothing about an earlier one.
+                // The result of a later attempt says nothing about an earlier one.
                 error => Error::OutcomeUnknown(format!(
                     "an earlier attempt was sent and its outcome is unknown; then: {error}"
                 )),
@@ -389,7 +389,7 @@ impl Execution {
         self.state = State::Done(result);
     }
 
-    /// The error, if something remains to be undone.
+    /// Returns the error, as an unknown outcome if an undo is pending.
     fn with_pending_undo(&self, error: Error) -> Error {
         match error {
             Error::Unavailable(text) | Error::Timeout(text) if self.undo_error.is_some() => {
@@ -399,7 +399,7 @@ impl Execution {
         }
     }
 
-    /// It ends with why its last attempt failed, or with this error.
+    /// Ends the operation with the error of its last attempt, or else with this one.
     pub fn give_up(&mut self, otherwise: Error) {
         let error = self
             .take_failure()
@@ -407,8 +407,8 @@ impl Execution {
         self.finish(error);
     }
 
-    /// It ends with why its last attempt failed. `silence` tells of silence in several
-    /// attempts.
+    /// Ends the operation with the error of its last attempt. `silence` describes silence in
+    /// several attempts.
     pub fn time_out(&mut self, silence: Option<&str>) {
         let error = match (self.take_failure(), silence) {
             (None, _) => Error::Unavailable("the request was not sent".into()),
@@ -422,9 +422,9 @@ impl Execution {
         self.finish(error);
     }
 
-    // What others on the same session do to it.
+    // Effects of other operations on the same session.
 
-    /// A write ahead of it is retried: it is executed again after that, if it may be.
+    /// Executes the operation again, if it may be, because a write ahead of it is retried.
     pub fn execute_again(&mut self) {
         if matches!(self.effect(), Effect::Appends | Effect::RestoresExpiry) {
             return;
@@ -436,14 +436,14 @@ impl Execution {
         };
     }
 
-    /// A clear ahead of it is sent again.
+    /// Notes that a clear ahead of the operation is sent again.
     pub fn mark_cleared(&mut self) {
         if let EarlierAttempts::Acknowledged { may_be_cleared, .. } = &mut self.earlier {
             *may_be_cleared = true;
         }
     }
 
-    /// Another operation undoes what both did: it ends with its own error.
+    /// Leaves the undo to another operation on the same key, and ends with its own error.
     pub fn leave_undo_to_other(&mut self) {
         if let Some(error) = self.undo_error.take() {
             self.state = State::Done(Err(error));
@@ -465,9 +465,9 @@ impl Execution {
 pub fn no_reply(end: &End, effect: Effect, unsent: usize) -> Error {
     let reads = effect == Effect::Reads;
     match end.lost() {
-        // No reply to a write is large: one that is was not meant for it.
+        // Replies to writes are small. A large one belongs to another request.
         Error::LimitExceeded(text) if !reads => Error::Protocol(text),
-        // The server cannot execute a request before its last byte is there.
+        // The server cannot execute a request before its last byte has arrived.
         Error::Unavailable(what) | Error::Timeout(what) if unsent == 0 && !reads => {
             Error::OutcomeUnknown(after_sending(&what))
         }

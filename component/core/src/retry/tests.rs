@@ -40,8 +40,8 @@ fn request(pipeline: &mut Pipeline<'_>) -> Request {
     pipeline.request(&attempt, ScriptCache::Known)
 }
 
-/// A request that is written in full, and to which these bytes come back. Returns what
-/// was sent, and whether the connection may be used again.
+/// Makes an attempt whose request is written in full and gets these bytes. Returns what was
+/// sent, and whether the connection may be used again.
 fn attempt(pipeline: &mut Pipeline<'_>, replies: &str, end: End) -> (String, bool) {
     let request = request(pipeline);
     let written = request.commands.bytes().len();
@@ -323,7 +323,7 @@ fn what_is_refused_after_an_unclear_reply_may_have_been_applied() {
         matches!(result, Err(Error::OutcomeUnknown(_))),
         "{result:?}"
     );
-    // And found, where it was.
+    // If it was applied, the retry finds it.
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     attempt(&mut pipeline, "-upstream failure\r\n", End::Complete);
     attempt(&mut pipeline, ":1\r\n", End::Complete);

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets, and what is a few edits away from them.
+//! The seeds of the fuzz targets, and inputs that are a few edits away from them.
 
 use std::fs;
 use std::path::Path;

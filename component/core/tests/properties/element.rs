@@ -90,7 +90,7 @@ proptest! {
     }
 }
 
-/// Text in which what is escaped stands anywhere.
+/// Text with characters that are escaped, anywhere in it.
 fn content() -> impl Strategy<Value = String> {
     let part = prop_oneof![any::<String>(), "[a-z ]{0,40}", "[\0-\x1f\"\\\\/]{0,5}"];
     vec(part, 0..4).prop_map(|parts| parts.concat())
@@ -165,7 +165,7 @@ enum Python {
     Object(Vec<(Vec<u16>, Python)>),
 }
 
-/// How a number is written that is none.
+/// How `NaN` and the infinities are written.
 #[derive(Clone, Copy)]
 enum NonNumbers {
     /// As Python does.

@@ -1,4 +1,4 @@
-//! How much memory a thread takes.
+//! The memory that a thread allocates.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 

@@ -1,5 +1,5 @@
-//! What holds whatever a server sends: the bodies of the fuzz targets in `fuzz/`,
-//! which the tests here run as well.
+//! Invariants for anything a server sends: the bodies of the fuzz targets in `fuzz/`, which
+//! the tests here run as well.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,9 +15,8 @@ use session_memory_core::recent::RecentAppends;
 use session_memory_core::resp::{Commands, Reply, ReplyBuffer, ReplyReader, Scan, is_refusal};
 use session_memory_core::retry::{Pipeline, ScriptCache};
 
-/// Bytes on the wire, read as the replies to one, two and three commands: the same
-/// comes of them in whatever pieces they arrive, and it is what [`resp2`] makes of
-/// them, but for a limit that is reached.
+/// Checks bytes as the replies to one, two and three commands: they are read alike in any
+/// pieces, and as [`resp2`] reads them, unless a limit is reached.
 pub fn reply(wire: &[u8]) {
     for replies in 1..=3 {
         let unlimited = read_in_pieces(wire, replies, u32::MAX);
@@ -39,9 +38,8 @@ pub fn reply(wire: &[u8]) {
     }
 }
 
-/// An element of a list: read in place it is the same; what is read of it can be
-/// written, and is then read again; a message that serde_json reads strictly is read,
-/// and as that.
+/// Checks an element: reading in place gives the same message as decoding; a message
+/// survives writing and reading; and strict JSON gives the same message.
 pub fn element(element: &[u8]) {
     let message = Message::decode(element);
     let buffer = ReplyBuffer::new([b"\"", element, b"\""].concat());
@@ -76,10 +74,10 @@ pub fn element(element: &[u8]) {
     }
 }
 
-/// An error reply, in which `SECRET` stands for something that was sent, as the answer to
-/// each operation and to the handshake: nothing of what was sent is shown, be it the
-/// password, the key, the content or the metadata. It is an error; and one after which an
-/// operation is "not applied" only if it is known to come before execution.
+/// Checks an error reply in which `SECRET` stands for text that was sent, as the reply to
+/// each operation and to the handshake. Nothing that was sent is shown: no password, key,
+/// content or metadata. The operation is "not applied" only if the reply is known to come
+/// before execution.
 pub fn error_reply(reply: &str, secret: &str) {
     let line = reply.replace(['\r', '\n'], " ").replace("SECRET", secret);
     let text = |text: String| text.chars().take(60_000).collect::<String>();
@@ -129,7 +127,7 @@ pub fn error_reply(reply: &str, secret: &str) {
             let mut pipeline = Pipeline::new(operations, &settings, stamp);
             let attempt = pipeline.plan().unwrap();
             let request = pipeline.request(&attempt, ScriptCache::Known);
-            // Nothing but the last reply is an error, as where a proxy speaks.
+            // Only the last reply is an error, as if a proxy had sent it.
             let count = request.commands.count();
             let before = match count {
                 1 => String::new(),
@@ -161,7 +159,7 @@ fn complete(wire: &str, commands: &Commands) -> Exchange {
     }
 }
 
-/// What comes of bytes.
+/// The result of reading bytes.
 #[derive(Debug, PartialEq)]
 pub enum Scanned {
     Complete(Vec<Tree>),
@@ -169,7 +167,7 @@ pub enum Scanned {
     Refused(Error),
 }
 
-/// A reply, as far as one can be told from another.
+/// A reply, by what its callers can see of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tree {
     SimpleString(Vec<u8>),
@@ -198,7 +196,7 @@ impl Tree {
     }
 }
 
-/// Reads byte by byte, and checks that nothing else comes of larger pieces.
+/// Reads byte by byte, and checks that larger pieces give the same result.
 fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Scanned {
     let mut reader = ReplyReader::new(replies, max_bytes);
     let mut longest = 0;
@@ -207,7 +205,7 @@ fn read_in_pieces(wire: &[u8], replies: usize, max_bytes: u32) -> Scanned {
             Ok(Scan::Complete) => {}
             Ok(Scan::Missing(bytes)) => longest = longest.max(at + 1 + bytes),
             Err(error) => {
-                // Not told before it could be: all but the last byte were fine.
+                // The error is not too early: the bytes before this one are valid.
                 let sound = read(&[&wire[..at]], replies, max_bytes);
                 assert!(!matches!(sound, Scanned::Refused(_)), "{sound:?}");
                 let refused = Scanned::Refused(error);
@@ -264,16 +262,16 @@ fn is_error(tree: &Tree) -> bool {
 /// Why there are no replies.
 #[derive(Debug)]
 pub enum Stop {
-    /// More may make it some.
+    /// The bytes are the beginning of replies.
     Incomplete,
-    /// Nothing can.
+    /// The bytes are not replies.
     Invalid,
-    /// Whatever it is, it is beyond what is read without limit.
+    /// The replies exceed every limit.
     Limit,
 }
 
-/// RESP2 as its specification tells it, with no thought of cost: what the reader
-/// is compared with.
+/// Parses RESP2 after its specification, without regard to cost. The reader is compared with
+/// it.
 fn resp2(wire: &[u8], replies: usize) -> Result<Vec<Tree>, Stop> {
     let mut parser = Resp2 {
         rest: wire,
@@ -321,7 +319,7 @@ impl<'a> Resp2<'a> {
         })
     }
 
-    /// A line without its end; not empty.
+    /// Returns a line without its end. It is not empty.
     fn line(&mut self) -> Result<&'a [u8], Stop> {
         if !matches!(
             self.rest.first().ok_or(Stop::Incomplete)?,
@@ -364,8 +362,7 @@ impl<'a> Resp2<'a> {
     }
 }
 
-/// A message as serde_json reads one by itself. It refuses a key that stands
-/// twice.
+/// A message as serde_json reads it. It refuses a key that occurs twice.
 #[derive(Deserialize)]
 struct Strict<'a> {
     role: String,
@@ -378,16 +375,16 @@ struct Strict<'a> {
 
 impl Strict<'_> {
     fn read(element: &[u8]) -> Option<Strict<'_>> {
-        // An array of as many values would be one as well.
+        // serde_json also accepts an array of the values.
         if element.trim_ascii_start().first() != Some(&b'{') {
             return None;
         }
-        // From bytes it would not look at the encoding of what it passes over.
+        // From bytes, serde_json would not check the encoding of skipped values.
         let strict: Strict<'_> = serde_json::from_str(str::from_utf8(element).ok()?).ok()?;
         let roles = [Role::User, Role::Assistant].map(Role::as_str);
         roles.contains(&strict.role.as_str()).then_some(strict)
     }
 }
 
-/// So low a limit that short inputs reach it.
+/// A limit that short inputs reach.
 const SMALL: u32 = 100;

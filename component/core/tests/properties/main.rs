@@ -1,5 +1,4 @@
-//! What holds for any bytes: of the reader of replies, and of the elements of a
-//! list.
+//! Properties of replies, error replies and elements for any bytes.
 
 #![allow(clippy::unwrap_used, reason = "a test ends there, and says where")]
 

@@ -51,7 +51,7 @@ proptest! {
     ) {
         for replies in 1..4 {
             let most = heap::most(|| read_on(&wire, replies, size));
-            // A buffer that grows is there twice, once of double size.
+            // While a buffer grows, the old one and one of double size exist.
             let allowed = 3 * (wire.len() + size + elements(&wire) * ELEMENT_COST as usize) + 256;
             prop_assert!(most <= allowed, "{} bytes, allowed are {}", most, allowed);
         }
@@ -77,7 +77,7 @@ fn elements(wire: &[u8]) -> usize {
     wire.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// A reply, and the bytes that it is.
+/// A reply and its bytes.
 #[derive(Clone, Debug)]
 struct Sent {
     wire: Vec<u8>,

@@ -163,7 +163,7 @@ fn previous_pages_take_a_part_of_the_limit() {
     assert_eq!(reserved(&*procedure), page.len() as u64 + 256 * 32);
 }
 
-/// The reply of Redis behind something that allows so many entries in a reply.
+/// The reply of Redis behind a proxy that allows this many entries in a reply.
 fn capped(entries: &[String], words: &[&str], most: usize) -> String {
     let at = if words[0] == "EVAL" { 4 } else { 2 };
     let reply = range(entries, words[at], words[at + 1]);
@@ -232,7 +232,7 @@ fn a_capped_session_that_changes_is_read_from_its_end_again() {
     let (requests, progress) = run(&Action::Get(None), reply);
     assert_eq!(progress, found(0..21), "{requests:?}");
 
-    // A page that ends with an entry that is there twice follows no such entry.
+    // A page must not follow an entry that occurs twice.
     let twins: Vec<_> = (0..40).map(|n| numbered(n / 24 * 24 + n % 3)).collect();
     let reply = |words: &[&str]| capped(&twins, words, 16);
     let (requests, progress) = run(&Action::Get(None), reply);

@@ -36,7 +36,7 @@ fn kept_in_mind_is_what_was_acknowledged_at_the_first_try() {
         assert_eq!(recent.of("a").is_some(), kept, "{attempts:?}");
     }
 
-    // What is executed again because of the one before is sent again as well.
+    // An append that is executed again after an earlier one was sent twice.
     let mut pipeline = Pipeline::new(vec![add("a"), add("a")], &settings, STAMP);
     attempt(&mut pipeline, "-LOADING x\r\n:1\r\n", End::Complete);
     attempt(&mut pipeline, ":2\r\n:2\r\n", End::Complete);
@@ -68,7 +68,7 @@ fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
         let expected = Err(Error::Unavailable(expected.to_owned()));
         assert_eq!(results(pipeline), [expected, Ok(Outcome::Cleared)]);
     }
-    // Where the clear was not executed, it is read again.
+    // If the clear was not executed, the read is repeated.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
     attempt(&mut pipeline, "-LOADING x\r\n-LOADING x\r\n", End::Complete);
     let (sent, _) = attempt(&mut pipeline, "*0\r\n+OK\r\n", End::Complete);
@@ -110,7 +110,7 @@ fn the_order_is_kept_when_something_is_tried_again() {
     assert_eq!(sent, "EVALSHA a\nLTRIM a\nEVALSHA a\nLLEN a\n");
     let (sent, _) = attempt(&mut pipeline, "-OOM x\r\n-OOM x\r\n:1\r\n", End::Complete);
     assert_eq!(sent, "LTRIM a\nEVALSHA a\nLLEN a\n");
-    // What was acknowledged stays so, but for what the clear has deleted.
+    // Acknowledged operations stay acknowledged, except for what the clear has deleted.
     let text = "add to \"a\": it was executed, but then an earlier clear was retried: OOM: the server has no memory left for writes (maxmemory)";
     assert_eq!(
         results(pipeline),
@@ -149,7 +149,7 @@ fn a_clear_does_not_delete_what_came_behind_it_for_once() {
     const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
     let appended = format!("{QUEUED}*3\r\n:-2\r\n:1\r\n:1\r\n");
     let operations = || vec![on("a", Action::Clear), on("b", Action::Clear), add("a")];
-    // It was executed.
+    // The append was executed.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
     let replies = format!("-BUSY x\r\n-BUSY x\r\n{appended}");
     attempt(&mut pipeline, &replies, End::Complete);
@@ -157,12 +157,12 @@ fn a_clear_does_not_delete_what_came_behind_it_for_once() {
     assert_eq!(sent, "LTRIM b\n");
     let expected = [refused(), Ok(Outcome::Cleared), Ok(Outcome::Length(1))];
     assert_eq!(results(pipeline), expected);
-    // It may have been.
+    // The append may have been executed.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
     attempt(&mut pipeline, "-BUSY x\r\n+OK\r\n", End::Closed);
     assert!(pipeline.plan().is_none());
     assert_eq!(results(pipeline)[0], refused());
-    // It was refused as well.
+    // The append was refused too.
     let mut pipeline = Pipeline::new(operations(), &settings, STAMP);
     let replies = format!("-BUSY x\r\n+OK\r\n-BUSY x\r\n{}", "-BUSY x\r\n".repeat(4));
     attempt(&mut pipeline, &replies, End::Complete);
