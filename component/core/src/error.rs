@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_of_what_is_unavailable_is_told_by_its_text() {
+    fn the_text_of_unavailable_shows_whether_it_is_transient() {
         let unavailable = |text: &str| {
             let error = Error::Unavailable(format!("connect to \"a:1\": {text}"));
             (error.is_transient(), error.is_refused())
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_applied_and_may_pass_is_retryable() {
+    fn transient_errors_are_retryable() {
         let text = |text: &str| text.to_owned();
         for (error, expected) in [
             (Error::InvalidArgument(text("x")), false),

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_store_are_given_up() {
+    fn expired_sessions_are_removed() {
         let settings = policy(TtlPolicy::Sliding);
         let mut store = Store::new();
         for n in 0..1000 {

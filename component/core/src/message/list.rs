@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn all_else_is_left_as_it_is() {
+    fn other_elements_are_left_unchanged() {
         for element in [
             "",
             "{",

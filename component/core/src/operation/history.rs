@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_tells_what_it_passed_over() {
+    fn a_history_counts_skipped_entries() {
         for (entries, limit, (total, ttl), expected) in [
             (
                 &[A, UNREADABLE, B][..],
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_in_a_transaction_that_is_refused_names_what_is_not() {
+    fn a_history_refused_for_memory_names_get() {
         let settings = settings(Options {
             delivery: Some(Delivery::AtMostOnce),
             ..Options::default()

@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_complete_is_there_when_the_rest_never_comes() {
+    fn complete_replies_are_returned_without_the_rest() {
         for (bytes, complete) in [
             (&b""[..], 0),
             (b"+O", 0),

@@ -163,7 +163,7 @@ fn an_error_is_that_of_its_operation_alone() {
 }
 
 #[test]
-fn what_was_not_answered_is_tried_again() {
+fn operations_without_a_reply_are_retried() {
     for (end, why) in [
         (End::Closed, "the connection was lost"),
         (End::Timeout(5), "no reply within 5 ms"),
@@ -220,7 +220,7 @@ fn what_was_not_sent_to_its_last_byte_was_not_executed() {
 }
 
 #[test]
-fn a_refusal_before_the_end_is_told() {
+fn a_refusal_before_the_connection_closes_is_reported() {
     let settings = settings(Delivery::AtMostOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     attempt(&mut pipeline, "-DENIED x\r\n", End::Closed);
@@ -229,7 +229,7 @@ fn a_refusal_before_the_end_is_told() {
 }
 
 #[test]
-fn a_refusal_that_may_pass_is_asked_again_elsewhere() {
+fn a_transient_refusal_is_retried_on_a_new_connection() {
     for (delivery, replies, is_retried) in [
         (Delivery::ExactlyOnce, "-READONLY x\r\n", true),
         (
@@ -252,7 +252,7 @@ fn a_refusal_that_may_pass_is_asked_again_elsewhere() {
 }
 
 #[test]
-fn what_may_come_after_execution_is_tried_again_three_times() {
+fn an_unclear_error_is_retried_three_times() {
     const UNCLEAR: &str = "-ERR Connection timed out\r\n";
     const WHY: &str =
         "ERR: the error reply is unknown; a proxy in front of the server may have sent it";
@@ -313,7 +313,7 @@ fn what_may_come_after_execution_is_tried_again_three_times() {
 }
 
 #[test]
-fn what_is_refused_after_an_unclear_reply_may_have_been_applied() {
+fn a_refusal_after_an_unclear_reply_leaves_the_outcome_unknown() {
     let settings = settings(Delivery::ExactlyOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     attempt(&mut pipeline, "-upstream failure\r\n", End::Complete);
@@ -331,7 +331,7 @@ fn what_is_refused_after_an_unclear_reply_may_have_been_applied() {
 }
 
 #[test]
-fn silence_is_survived_by_what_may_arrive_late() {
+fn silence_is_retried_if_a_late_arrival_does_no_harm() {
     for (delivery, operations, expected) in [
         (Delivery::ExactlyOnce, vec![add("a")], true),
         (
@@ -388,7 +388,7 @@ fn a_server_that_is_full_is_asked_again_over_another_connection() {
 }
 
 #[test]
-fn where_one_reply_makes_no_sense_none_is_believed() {
+fn one_malformed_reply_fails_the_whole_request() {
     for replies in [
         ":1\r\n:1\r\n:1\r\n",
         ":1\r\n*0\r\n:1\r\nx",
@@ -408,7 +408,7 @@ fn where_one_reply_makes_no_sense_none_is_believed() {
 }
 
 #[test]
-fn what_came_of_a_later_try_says_nothing_of_an_earlier_one() {
+fn a_later_refusal_keeps_the_outcome_unknown() {
     let settings = settings(Delivery::ExactlyOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     attempt(&mut pipeline, "", End::Closed);
@@ -424,7 +424,7 @@ fn what_came_of_a_later_try_says_nothing_of_an_earlier_one() {
 }
 
 #[test]
-fn a_last_try_without_time_says_less_than_the_one_before() {
+fn a_timeout_does_not_replace_an_earlier_error() {
     let settings = settings(Delivery::ExactlyOnce);
     let operations = vec![on("a", Action::Exists)];
     let mut pipeline = Pipeline::new(operations, &settings, STAMP);
@@ -435,7 +435,7 @@ fn a_last_try_without_time_says_less_than_the_one_before() {
 }
 
 #[test]
-fn a_reply_without_room_beside_others_is_asked_for_again() {
+fn a_reply_that_does_not_fit_beside_others_is_requested_again() {
     let settings = settings(Delivery::ExactlyOnce);
     let operations = ["a", "b", "c"].map(|id| on(id, Action::Count));
     let mut pipeline = Pipeline::new(operations.into(), &settings, STAMP);
@@ -478,7 +478,7 @@ fn an_entry_that_is_cut_at_one_place_does_not_hold_up_what_is_behind_it() {
 }
 
 #[test]
-fn a_large_reply_to_a_write_makes_no_sense() {
+fn a_large_reply_to_a_write_is_malformed() {
     let settings = settings(Delivery::ExactlyOnce);
     let mut pipeline = Pipeline::new(vec![add("a")], &settings, STAMP);
     let too_large = End::Malformed(Error::LimitExceeded("too large".to_owned()));

@@ -90,7 +90,7 @@ fn a_session_that_changes_between_two_pages_is_read_again_in_one() {
 }
 
 #[test]
-fn where_a_page_begins_like_another_place_all_is_read_in_one() {
+fn a_page_with_a_repeated_first_entry_is_read_again_in_one_reply() {
     let mut entries: Vec<_> = (0..300).map(numbered).collect();
     for (twin, expected) in [
         (43, "LRANGE k -256 -1|LRANGE k -1280 -256"),

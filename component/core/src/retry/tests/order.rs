@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn kept_in_mind_is_what_was_acknowledged_at_the_first_try() {
+fn only_appends_acknowledged_at_the_first_attempt_are_remembered() {
     let settings = settings(Delivery::ExactlyOnce);
     for (attempts, kept) in [
         (&[(":1\r\n:1\r\n", End::Complete)][..], true),
@@ -46,7 +46,7 @@ fn kept_in_mind_is_what_was_acknowledged_at_the_first_try() {
 }
 
 #[test]
-fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
+fn a_repeated_read_fails_if_a_later_clear_was_executed() {
     let settings = settings(Delivery::ExactlyOnce);
     let operations = || vec![on("a", Action::Get(None)), on("a", Action::Clear)];
     for (replies, end, expected) in [
@@ -76,7 +76,7 @@ fn what_a_clear_behind_has_deleted_is_not_read_as_empty() {
 }
 
 #[test]
-fn a_server_that_may_not_know_the_script_gets_it_with_the_first_of_several() {
+fn the_first_append_of_several_sends_the_script() {
     let settings = settings(Delivery::ExactlyOnce);
     let count = || on("a", Action::Count);
     for (operations, expected) in [
@@ -94,7 +94,7 @@ fn a_server_that_may_not_know_the_script_gets_it_with_the_first_of_several() {
 }
 
 #[test]
-fn the_order_is_kept_when_something_is_tried_again() {
+fn retries_keep_the_order() {
     let settings = settings(Delivery::ExactlyOnce);
     let operations = vec![
         add("a"),
@@ -143,7 +143,7 @@ fn an_append_that_is_acknowledged_after_a_clear_stays_so() {
 }
 
 #[test]
-fn a_clear_does_not_delete_what_came_behind_it_for_once() {
+fn a_clear_ahead_of_an_at_most_once_append_is_not_retried() {
     let settings = settings(Delivery::AtMostOnce);
     let refused = || Err(Error::from_reply("BUSY x").during("clear", "a"));
     const QUEUED: &str = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
