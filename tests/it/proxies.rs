@@ -88,7 +88,7 @@ async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
             let stored = rig.stored(&session);
             assert_eq!(stored, scenario.after(), "{case}");
             assert!(
-                text.contains("a proxy before the server may have sent it"),
+                text.contains("a proxy in front of the server may have sent it"),
                 "{case}: {text}"
             );
             let expected = match (scenario.writes(), delivery) {
