@@ -85,7 +85,7 @@ impl RedisClient {
             Some(connection) => Ok((connection, Commands::default())),
             None => self.connect_for(attempt, settings, deadline),
         };
-        let (connection, greeting) = match connected {
+        let (connection, opening) = match connected {
             Ok(connected) => connected,
             Err(error) => {
                 pipeline.not_sent(attempt, &error);
@@ -97,10 +97,10 @@ impl RedisClient {
             false => ScriptCache::Unknown,
         };
         let mut request = pipeline.request(attempt, scripts);
-        let (greetings, greeting_bytes) = (greeting.count(), greeting.bytes().len());
-        if greetings > 0 {
+        let (opening_commands, opening_bytes) = (opening.count(), opening.bytes().len());
+        if opening_commands > 0 {
             // Only reads are sent along, so the copy is small.
-            request.commands.prepend(greeting);
+            request.commands.prepend(opening);
         }
         let silence_limit = attempt.reply_silence_limit;
         let (connection, mut exchange) = self.exchange(
@@ -110,14 +110,14 @@ impl RedisClient {
             deadline,
             silence_limit,
         );
-        exchange.written = exchange.written.saturating_sub(greeting_bytes);
-        let greeted = match greetings {
+        exchange.written = exchange.written.saturating_sub(opening_bytes);
+        let accepted = match opening_commands {
             0 => Ok(()),
-            _ => handshake::response(&mut exchange, greetings, settings)
+            _ => handshake::response(&mut exchange, opening_commands, settings)
                 .map_err(|error| with_endpoint(error, settings)),
         };
-        let is_sent = greeted.is_ok();
-        let settled = pipeline.settle(request, greeted.map(|()| exchange));
+        let is_sent = accepted.is_ok();
+        let settled = pipeline.settle(request, accepted.map(|()| exchange));
         if settled.is_reusable {
             self.connection = connection;
             self.last_used = deadline.begin();
@@ -146,12 +146,12 @@ impl RedisClient {
     ) -> Result<(Connection, Commands), Error> {
         let connecting = deadline.min(settings.connect_timeout);
         let silence_limit = attempt.connect_silence_limit;
-        let mut greeting = Commands::default();
-        handshake::request(settings, &mut greeting);
-        let is_harmless = greeting.count() == 0 || attempt.is_read_only;
+        let mut opening = Commands::default();
+        handshake::request(settings, &mut opening);
+        let is_harmless = opening.count() == 0 || attempt.is_read_only;
         if mem::take(&mut self.joins_handshake) && is_harmless {
             let connection = self.connect(settings, &connecting, silence_limit)?;
-            Ok((connection, greeting))
+            Ok((connection, opening))
         } else {
             let connection = self.connect_and_handshake(settings, &connecting, silence_limit)?;
             Ok((connection, Commands::default()))
