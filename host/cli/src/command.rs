@@ -11,7 +11,7 @@ use crate::output::{print_history, print_history_as_json, print_messages, print_
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Append a message and print the new number of messages
+    /// Append a message and print the new number of entries
     Add {
         session: String,
         role: RoleArg,
@@ -23,13 +23,13 @@ pub enum Command {
     },
     /// Print a session's messages, oldest first
     Get(ReadArgs),
-    /// Print a session's messages, their number and its time to live
+    /// Print a session's messages, its number of entries and its time to live
     History(ReadArgs),
     /// Delete a session
     Clear { session: String },
-    /// Print whether a session has messages: true or false
+    /// Print whether a session has entries: true or false
     Exists { session: String },
-    /// Print the number of messages in a session
+    /// Print the number of entries in a session
     Count { session: String },
 }
 
@@ -60,10 +60,10 @@ impl From<RoleArg> for Role {
 }
 
 impl Command {
-    /// Runs the command on a memory that is still to be opened, and prints the result.
+    /// Opens the memory, runs the command, and prints the result.
     pub async fn run(self, prepared: &SessionMemoryPre) -> Result<(), CommandError> {
         let mut out = BufWriter::new(io::stdout().lock());
-        // Everything that can fail without a connection comes before it.
+        // Everything that can fail without a connection comes before the connection.
         let content = match &self {
             Command::Add { content, .. } => Some(content_of(content.as_deref())?),
             _ => None,

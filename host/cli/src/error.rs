@@ -45,7 +45,7 @@ impl fmt::Display for CommandError {
 impl error::Error for CommandError {}
 
 impl CommandError {
-    /// 2 for wrong usage, as the parser of the arguments has it; 1 for anything else.
+    /// 2 for wrong usage, as clap does; 1 for anything else.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             CommandError::Setting(_) => ExitCode::from(2),

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             for file in hidden {
                 text = text.replace(&file, NOT_SHOWN);
             }
-            // Without a standard error, the exit code has to do.
+            // Without standard error, only the exit code reports the failure.
             let _ = writeln!(io::stderr(), "error: {text}");
             error.exit_code()
         }

@@ -53,7 +53,7 @@ pub fn prepare(options: OptionArgs) -> Result<SessionMemoryPre, CommandError> {
         })
 }
 
-/// Opens a memory, and retries transient errors until the operation timeout is over. The
+/// Opens a memory, and retries transient errors until the operation timeout ends. The
 /// operation that follows has a timeout of its own.
 pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
     let begin = Instant::now();
@@ -97,11 +97,11 @@ pub async fn open(prepared: &SessionMemoryPre) -> Result<SessionMemory, Error> {
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// Longest wait between two retries.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
-/// How long a refused connection is retried. A server that restarts listens again by then,
-/// and where there is no server, nobody has to wait for long.
+/// How long a refused connection is retried. A restarting server listens again by then;
+/// without a server the command fails soon.
 const REFUSED_LIMIT: Duration = Duration::from_secs(1);
 
-/// Reads the password from a file, without a line end at its end.
+/// Reads the password from a file, without a trailing line end.
 fn password_of(file: PathBuf) -> Result<Password, CommandError> {
     let text = fs::read_to_string(&file).map_err(|source| CommandError::Input {
         what: file.display().to_string(),

@@ -69,8 +69,7 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Puts JSON on one line. Its line ends stand between tokens only, where a space does as
-/// well.
+/// Puts JSON on one line: line ends occur only between tokens, so spaces can replace them.
 fn one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }

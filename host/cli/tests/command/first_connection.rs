@@ -73,7 +73,7 @@ fn failure(port: u16, arguments: &[&str]) -> (String, Duration) {
 }
 
 #[test]
-fn what_may_pass_is_waited_for() {
+fn transient_errors_are_retried() {
     for manner in [
         Manner::Close,
         Manner::Reset,
@@ -129,7 +129,7 @@ fn a_port_that_nothing_listens_on_is_given_a_second() {
 }
 
 #[test]
-fn what_is_final_is_told_at_once() {
+fn final_errors_are_reported_at_once() {
     for (reply, expected) in [
         ("-NOAUTH Authentication required.\r\n", "access-denied"),
         ("-NOPERM no permissions\r\n", "access-denied"),
