@@ -83,8 +83,11 @@ pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) 
     redis.fill(SESSION, 200, 10)?;
     let open = |cached: bool| {
         let runtime = slot::runtime(1)?;
-        let builder = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation)
-            .compilation_cache(cached);
+        let builder = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation);
+        let builder = match cached {
+            true => builder,
+            false => builder.without_compilation_cache(),
+        };
         timed(|| Ok(runtime.block_on(builder.open()).map(drop)?))
     };
     // The first one leaves it in the cache.

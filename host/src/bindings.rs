@@ -7,9 +7,7 @@ use std::time::Duration;
 use session_memory_core::error::Error as MemoryError;
 use session_memory_core::message::{Message, NewMessage, Role};
 use session_memory_core::operation::{Action, History, Operation, Outcome};
-use session_memory_core::options::{
-    Connect, Delivery, Options, Password, Provider as ProviderOption, TtlPolicy,
-};
+use session_memory_core::options::{Connect, Delivery, Options, Password, Provider, TtlPolicy};
 
 wasmtime::component::bindgen!({
     path: "../wit",
@@ -17,12 +15,12 @@ wasmtime::component::bindgen!({
         package edge:session-memory-host;
 
         // What the component exports. The linker provides what it imports.
-        world provider {
+        world exports {
             export edge:session-memory/types@0.1.0;
             export edge:session-memory/memory@0.1.0;
         }
     ",
-    world: "edge:session-memory-host/provider",
+    world: "edge:session-memory-host/exports",
     exports: { default: async },
 });
 
@@ -37,8 +35,8 @@ impl From<&Options> for types::Options {
         let milliseconds = |duration: Duration| duration.as_millis() as u32;
         types::Options {
             provider: options.provider.map(|provider| match provider {
-                ProviderOption::Redis => types::Provider::Redis,
-                ProviderOption::InMemory => types::Provider::InMemory,
+                Provider::Redis => types::Provider::Redis,
+                Provider::InMemory => types::Provider::InMemory,
             }),
             host: options.host.clone(),
             port: options.port,

@@ -11,7 +11,7 @@ use std::{env, fmt, fs};
 use session_memory_core::error::Error as MemoryError;
 use session_memory_core::options::{Options, Provider, Settings, VARIABLES};
 
-use crate::engine;
+use crate::engine::{self, CodeCache};
 use crate::error::{CallError, Error};
 use crate::instance::{GRACE, Template};
 use crate::memory::SessionMemory;
@@ -31,7 +31,7 @@ pub struct Builder {
     max_memory: usize,
     limits: PoolLimits,
     preallocated: Option<u32>,
-    cache: bool,
+    cache: CodeCache,
 }
 
 enum ComponentSource {
@@ -51,7 +51,7 @@ impl fmt::Debug for ComponentSource {
 }
 
 impl fmt::Debug for Builder {
-    // The environment is left out, since it may hold a password.
+    // The environment is left out, because it may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("component", &self.component)
@@ -81,7 +81,7 @@ impl Default for Builder {
                 waiting: 1024,
             },
             preallocated: None,
-            cache: true,
+            cache: CodeCache::OnDisk,
         }
     }
 }
@@ -126,7 +126,8 @@ impl Builder {
     /// process or of [`Builder::environment`]. The last call for a name counts.
     ///
     /// Use it for settings that come as text: the component parses and validates them like
-    /// the environment. An option of [`Builder::options`] goes before its variable.
+    /// the environment. An option of [`Builder::options`] takes precedence over its
+    /// variable.
     pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Builder {
         self.variables.push((name.into(), value.into()));
         self
@@ -211,10 +212,10 @@ impl Builder {
         self
     }
 
-    /// Sets whether compiled code is kept in `session-memory` below `XDG_CACHE_HOME` or
-    /// `~/.cache`. Default: true. If that folder cannot be written, nothing is kept.
-    pub fn compilation_cache(mut self, keep: bool) -> Builder {
-        self.cache = keep;
+    /// Keeps no compiled code, and uses none. Default: compiled code is kept in
+    /// `session-memory` below `XDG_CACHE_HOME` or `~/.cache`, if that folder can be written.
+    pub fn without_compilation_cache(mut self) -> Builder {
+        self.cache = CodeCache::None;
         self
     }
 

@@ -8,9 +8,18 @@ use std::{env, io, thread};
 use wasmtime::component::Component;
 use wasmtime::{Cache, CacheConfig, Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig};
 
-use crate::bindings::ProviderPre;
+use crate::bindings::ExportsPre;
 use crate::error::Error;
 use crate::store::{self, InstanceState};
+
+/// Where compiled code is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CodeCache {
+    /// In the user's cache folder.
+    OnDisk,
+    /// Nowhere.
+    None,
+}
 
 /// Compiles a component, or loads it from the cache, and links it. With `preallocated`,
 /// the engine allocates memory for that many instances in advance.
@@ -21,9 +30,9 @@ use crate::store::{self, InstanceState};
 /// export the memory interfaces, or imports more than is granted.
 pub(crate) fn load(
     component: &[u8],
-    cache: bool,
+    cache: CodeCache,
     preallocated: Option<u32>,
-) -> Result<(Engine, ProviderPre<InstanceState>), Error> {
+) -> Result<(Engine, ExportsPre<InstanceState>), Error> {
     let engine = match preallocated {
         None => shared(cache),
         Some(instances) => start(config(cache).allocation_strategy(preallocation(instances))),
@@ -34,7 +43,7 @@ pub(crate) fn load(
         Component::from_binary(&engine, component).map_err(failed("compile the component"))?;
     let link = || {
         let linker = store::linker(&engine)?;
-        ProviderPre::new(linker.instantiate_pre(&component)?)
+        ExportsPre::new(linker.instantiate_pre(&component)?)
     };
     let pre = link().map_err(failed("link the component"))?;
     Ok((engine, pre))
@@ -42,10 +51,10 @@ pub(crate) fn load(
 
 /// Returns the engine that the memories of this process share, with a cache or without.
 /// One thread interrupts them all. The engine lives as long as one of them.
-fn shared(cache: bool) -> wasmtime::Result<Engine> {
+fn shared(cache: CodeCache) -> wasmtime::Result<Engine> {
     static SHARED: Mutex<[Option<EngineWeak>; 2]> = Mutex::new([None, None]);
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = &mut shared[usize::from(cache)];
+    let place = &mut shared[cache as usize];
     if let Some(engine) = place.as_ref().and_then(EngineWeak::upgrade) {
         return Ok(engine);
     }
@@ -60,13 +69,13 @@ fn start(config: &Config) -> wasmtime::Result<Engine> {
     Ok(engine)
 }
 
-fn config(cache: bool) -> Config {
+fn config(cache: CodeCache) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
-    // With it, which an embedder's features may enable, each call does more work. This
-    // component calls nothing concurrently.
+    // An embedder's features may enable it. It makes each call slower, and this component
+    // calls nothing concurrently.
     config.concurrency_support(false);
-    if cache {
+    if let CodeCache::OnDisk = cache {
         config.cache(compilation_cache());
     }
     config
@@ -89,8 +98,8 @@ fn preallocation(instances: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// Returns a cache in the user's cache folder. Returns none if there is no such folder, or
-/// if it cannot be written, since a cache only saves time.
+/// Returns a cache in the user's cache folder. Returns none if this folder does not exist or
+/// cannot be written, because a cache only saves time.
 fn compilation_cache() -> Option<Cache> {
     let folder = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -114,8 +123,7 @@ fn tick(engine: EngineWeak) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of memory, and of a table, that a preallocated place keeps while it holds no
-/// instance.
+/// Bytes of memory, and of a table, that a preallocated place keeps between two instances.
 const KEPT: usize = 1 << 20;
 
 const TICK: Duration = Duration::from_millis(10);

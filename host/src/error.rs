@@ -40,8 +40,8 @@ impl Error {
     }
 
     /// Returns whether the same call may succeed later: nothing was applied, and the cause
-    /// may pass by itself. [`MemoryError::is_retryable`] lists the cases; an
-    /// [`Error::Component`] is none of them.
+    /// may pass by itself. [`MemoryError::is_retryable`] lists the cases. An
+    /// [`Error::Component`] is not one.
     ///
     /// An operation that ends with such an error has been retried until its deadline, if
     /// its delivery allows that. [`SessionMemory::open`] has not been retried.
@@ -51,8 +51,8 @@ impl Error {
         matches!(self, Error::Memory(error) if error.is_retryable())
     }
 
-    /// Returns whether a port refused the connection: nothing listens there. That passes
-    /// if a server is being restarted, and does not where there is no server.
+    /// Returns whether a port refused the connection: nothing listens there. This is
+    /// temporary while a server restarts, and permanent without a server.
     pub fn is_refused(&self) -> bool {
         matches!(self, Error::Memory(error) if error.is_refused())
     }
@@ -92,27 +92,28 @@ impl From<MemoryError> for Error {
     }
 }
 
-/// Why there is no result for a call, nor for the calls that went out with it.
+/// Why a whole call failed, and all calls that were sent with it.
 #[derive(Clone, Debug)]
 pub(crate) enum CallError {
     /// Nothing was sent.
     Refused(MemoryError),
     /// The component could not be instantiated. Nothing was sent.
     Unopened(Arc<wasmtime::Error>),
-    /// The call was cut short. The error is that of a call that only reads.
+    /// The call was cut short. This is the error of a read; a write gets
+    /// [`MemoryError::OutcomeUnknown`].
     CutShort(MemoryError),
     /// The component trapped, or broke the contract.
     Trapped(Arc<wasmtime::Error>),
 }
 
-/// What the errors of a call name.
+/// What an error says about its call.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
     /// The operation, or the first of several.
     pub(crate) name: &'static str,
     pub(crate) session_id: &'a str,
     pub(crate) operations: usize,
-    pub(crate) writes: bool,
+    pub(crate) has_writes: bool,
 }
 
 impl CallError {
@@ -132,7 +133,7 @@ impl CallError {
         };
         let error = match self {
             CallError::Refused(error) => error,
-            CallError::CutShort(error) if subject.writes => {
+            CallError::CutShort(error) if subject.has_writes => {
                 MemoryError::OutcomeUnknown(error.text().to_owned())
             }
             CallError::CutShort(error) => error,
@@ -169,7 +170,7 @@ mod tests {
             name: "get",
             session_id: "s",
             operations: 1,
-            writes: false,
+            has_writes: false,
         };
         let error = CallError::broken("no reason").into_error(subject);
         assert_eq!(error.to_string(), "get \"s\": the component failed");

@@ -10,7 +10,7 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, Store};
 
-use crate::bindings::{Provider as Exports, ProviderPre, memory, types};
+use crate::bindings::{Exports, ExportsPre, memory, types};
 use crate::error::CallError;
 use crate::store::{self, Grants, InstanceState};
 
@@ -20,7 +20,7 @@ pub const GRACE: Duration = Duration::from_millis(100);
 /// Creates instances: the component, compiled and linked, and what an instance is given.
 pub(crate) struct Template {
     pub(crate) engine: Engine,
-    pub(crate) pre: ProviderPre<InstanceState>,
+    pub(crate) pre: ExportsPre<InstanceState>,
     pub(crate) grants: Grants,
     pub(crate) options: Options,
     pub(crate) provider: Provider,
@@ -35,7 +35,7 @@ pub(crate) struct Template {
 /// An instance of the component with an open client.
 pub(crate) struct Instance {
     store: Store<InstanceState>,
-    /// Boxed, since it is large and moves with every call.
+    /// Boxed, because it is large and moves with every call.
     exports: Box<Exports>,
     client: ResourceAny,
 }
@@ -50,8 +50,8 @@ impl Template {
         self.instantiate((&self.options).into(), until).await
     }
 
-    /// Creates an instance for an operation that finds none. The operation itself connects,
-    /// so that its deadline and its retries include that.
+    /// Creates an instance for a call on a slot without one. The call itself connects, so
+    /// its deadline and its retries cover the connection.
     pub(crate) async fn replace(&self, until: Instant) -> Result<Instance, CallError> {
         if self.provider == Provider::InMemory {
             return Err(CallError::Refused(MemoryError::Unavailable(

@@ -47,7 +47,7 @@
 //!
 //! # Many callers
 //!
-//! Clone a [`SessionMemory`] to share it. A call that comes alone runs at once. Calls that
+//! Clone a [`SessionMemory`] to share it. A single call runs at once. Calls that
 //! find all instances of the component busy wait, and are sent together as one pipeline,
 //! each with its own result. [`Builder::max_instances`] limits the instances, and
 //! [`Builder::max_waiting`] the waiting calls. For memories that share nothing, such as
@@ -63,15 +63,15 @@
 //! - The clocks, random numbers, and the environment variables of the options. It has no
 //!   files, no standard streams and no arguments.
 //! - For each instance, memory up to [`Builder::max_memory`] bytes, and 200 handles at
-//!   once: sockets, streams, and what it waits for.
+//!   once: sockets, streams, and pollables.
 //! - For each operation, the timeout of the options and [`GRACE`].
 //!
 //! An instance is discarded if it traps, exceeds a limit, or is cancelled during a call. A
 //! call is cancelled when its future is dropped while it has the instance to itself. The
 //! next call gets a new instance with a new connection.
 //!
-//! If an instance fails during calls that were sent together, each of them gets an error:
-//! a read and a write the one that is true for it. Dropping one of them does not affect
+//! If an instance fails during calls that were sent together, each call gets its own error:
+//! [`MemoryError::OutcomeUnknown`] only if it writes. Dropping one of them does not affect
 //! the others. With [`Provider::InMemory`] the sessions are lost with the instance, and
 //! every further call returns an error that says so.
 

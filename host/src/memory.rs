@@ -20,7 +20,7 @@ use crate::pool::Pool;
 ///
 /// Calls that find all instances busy wait in a queue, first come, first served. They are
 /// sent together, each with its own result: up to 128 operations and 256 KiB as one
-/// [pipeline](SessionMemory::pipeline). These reads are sent alone:
+/// [pipeline](SessionMemory::pipeline). These reads are sent on their own:
 ///
 /// - reads without a limit, or of more than 100 messages;
 /// - every read of messages, if the delivery is at most once.
@@ -33,7 +33,7 @@ use crate::pool::Pool;
 /// fails at once with [`MemoryError::Unavailable`]. In both cases nothing was sent.
 ///
 /// Drop the future of a call to cancel it. Other calls are not affected. If the call waits
-/// in the queue, nothing is sent for it. Later, it may or may not be applied.
+/// in the queue, nothing is sent for it. If it is in flight, it may or may not be applied.
 ///
 /// Calls of one caller that are not awaited one after the other may be executed in any
 /// order.
@@ -66,7 +66,7 @@ impl SessionMemory {
     }
 
     /// Appends a message to a session, and applies the session's time to live, as one
-    /// atomic unit. Returns the number of messages in the session. `metadata` is the text
+    /// atomic unit. Returns the number of entries in the session. `metadata` is the text
     /// of a JSON object.
     ///
     /// # Errors
@@ -96,8 +96,8 @@ impl SessionMemory {
     }
 
     /// Appends several messages in order, all or none, otherwise as
-    /// [`SessionMemory::add`]. For no messages it returns the number of messages in the
-    /// session, and changes nothing.
+    /// [`SessionMemory::add`]. For an empty list, returns the number of entries and changes
+    /// nothing.
     ///
     /// ```
     /// use session_memory_host::{NewMessage, Options, Provider, SessionMemory};
@@ -130,8 +130,8 @@ impl SessionMemory {
             .await
     }
 
-    /// Returns the messages of a session, oldest first; with a limit, at most that many of
-    /// the last ones. Returns none if there is no such session.
+    /// Returns the messages of a session, oldest first. With a limit, returns the last
+    /// `limit` messages. The list is empty if the session does not exist.
     ///
     /// # Errors
     ///
@@ -153,8 +153,8 @@ impl SessionMemory {
     }
 
     /// Returns the messages as [`SessionMemory::get`] does, together with the number of
-    /// entries, the number of unreadable entries, and the remaining time to live. All of it
-    /// is read at one moment.
+    /// entries, the number of unreadable entries, and the remaining time to live, as one
+    /// snapshot.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl SessionMemory {
             .await
     }
 
-    /// Deletes a session. Succeeds if there is none.
+    /// Deletes a session. Succeeds if the session does not exist.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl SessionMemory {
         self.operate(session_id, Action::Clear, value).await
     }
 
-    /// Returns whether a session has messages.
+    /// Returns whether a session exists, that is, has entries.
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl SessionMemory {
         self.operate(session_id, Action::Exists, value).await
     }
 
-    /// Returns the number of messages in a session.
+    /// Returns the number of entries in a session.
     ///
     /// # Errors
     ///
@@ -264,7 +264,7 @@ impl SessionMemory {
             name: first.action.name(),
             session_id: &session_id,
             operations: operations.len(),
-            writes: operations.iter().any(|operation| operation.action.writes()),
+            has_writes: operations.iter().any(|operation| operation.action.writes()),
         };
         let results = self.pool.run(operations).await;
         results.map_err(|error| error.into_error(subject))
@@ -280,7 +280,7 @@ impl SessionMemory {
             name: action.name(),
             session_id,
             operations: 1,
-            writes: action.writes(),
+            has_writes: action.writes(),
         };
         let operation = Operation::new(session_id, action);
         let results = self.pool.run(vec![operation]).await;

@@ -1,24 +1,24 @@
 //! How the calls of a memory share its instances.
 //!
-//! An instance runs one call at a time. A call leases an idle instance, or makes one
-//! while there are fewer than allowed. It then runs in its caller's own future, so a
+//! An instance runs one call at a time. A call leases an idle instance, or creates one
+//! if there are fewer than allowed. It then runs in its caller's own future, so a
 //! lone call pays nothing for sharing. If every instance is leased, the call waits in
 //! the queue.
 //!
 //! When a lease ends and calls wait, a task takes the instance over and drives it. The
-//! task takes as many calls from the queue as may go together, and runs them as one
+//! task takes as many calls from the queue as may be sent together, and runs them as one
 //! pipeline. It gives each caller its result, and repeats that until the queue is empty.
 //!
-//! A session prefers one of the instances, since the instance that appended the last
+//! A session prefers one of the instances, because the instance that appended the last
 //! message can spare the server a search. With 64 callers that saves 8 % of the time of
 //! an append (`docs/decisions/sessions-prefer-an-instance.md`). If the preferred instance
 //! is leased, the call takes any idle one. In the queue, calls that prefer another
 //! instance pass it over at most once.
 //!
 //! As long as a call waits, every instance is leased, and the end of each lease checks
-//! the queue. A caller that gives up while it waits leaves the queue, and nothing is sent
-//! for it. A caller that gives up later loses its result, and the other results stay what
-//! they are. A lock guards the slots and the queue; no code awaits while it holds the lock.
+//! the queue. A caller that cancels while it waits leaves the queue, and nothing is sent
+//! for it. A caller that cancels later loses its result, and the other results do not
+//! change. A lock guards the slots and the queue; no code awaits while it holds the lock.
 
 mod queue;
 mod slots;
@@ -62,7 +62,7 @@ struct PoolState {
     queue: Queue,
 }
 
-/// For each operation of a call its own result, or why there is none.
+/// The result of each operation of a call, or the error of the whole call.
 type CallResult = Result<Results, CallError>;
 
 impl Pool {
@@ -127,8 +127,8 @@ impl Pool {
         state.queue.push(QueuedCall {
             number,
             slot: preferred,
-            passed_over: false,
-            alone: !self.may_share(&operations),
+            was_passed_over: false,
+            is_sent_alone: !self.may_share(&operations),
             operations,
             response: sender,
             runtime: Handle::current(),
@@ -140,14 +140,14 @@ impl Pool {
         }))
     }
 
-    /// Whether a call may go out with others. All results of a pipeline arrive together
-    /// and share the limit for replies. So no caller waits for the long history that
-    /// another one reads.
+    /// Whether a call may be sent together with others. All results of a pipeline arrive
+    /// together and share the limit for replies. So long reads are sent on their own, and no
+    /// other caller waits for them.
     fn may_share(&self, operations: &[Operation]) -> bool {
         operations.iter().all(|operation| match operation.action {
             Action::Get(limit) | Action::History(limit) => {
-                // If a reply finds no room in that limit, the outcome of an append behind
-                // it is unknown where it must not be sent twice.
+                // If a reply does not fit, the outcome of an at-most-once append behind it
+                // is unknown.
                 limit.is_some_and(|limit| limit <= SHORT_READ)
                     && self.template.delivery == Delivery::ExactlyOnce
             }
@@ -166,8 +166,7 @@ enum Admission<'a> {
     Queued(Ticket<'a>),
 }
 
-/// The caller's side of a call that waits, and that is later under way. Dropping it gives
-/// the call up.
+/// The caller's side of a queued call. Dropping it cancels the call.
 struct Ticket<'a> {
     pool: &'a Pool,
     number: u64,
@@ -198,7 +197,7 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// The exclusive right to the instance of a slot, or to make one there. However a lease
+/// The exclusive right to the instance of a slot, or to create one there. However a lease
 /// ends, the calls that wait are served.
 struct Lease {
     pool: Arc<Pool>,
@@ -251,8 +250,8 @@ impl Lease {
                 // A caller that has given up does not listen.
                 let _ = caller.send(own);
             }
-            // Callers that have their results return with their next calls, which then go
-            // out together. A single caller is to find the instance idle.
+            // Callers that have their results return with their next calls, which are then
+            // sent together. A single caller should find the instance idle.
             if together > 1 {
                 yield_now().await;
             }
@@ -314,5 +313,5 @@ fn abandoned() -> MemoryError {
     MemoryError::Unavailable(ABANDONED.to_owned())
 }
 
-/// The most messages that a read may ask for which goes out together with other calls.
+/// Largest limit of a read that is sent together with other calls.
 const SHORT_READ: u32 = 100;

@@ -35,12 +35,12 @@ pub(crate) struct InstanceState {
 
 impl InstanceState {
     pub(crate) fn begin_call(&mut self) {
-        self.limits.denied_memory = false;
+        self.limits.was_denied_memory = false;
     }
 
     /// Whether the component asked for more memory than it is granted, during this call.
     pub(crate) fn was_denied_memory(&self) -> bool {
-        self.limits.denied_memory
+        self.limits.was_denied_memory
     }
 }
 
@@ -48,7 +48,7 @@ impl InstanceState {
 /// so.
 struct ResourceLimits {
     store: StoreLimits,
-    denied_memory: bool,
+    was_denied_memory: bool,
 }
 
 impl ResourceLimiter for ResourceLimits {
@@ -59,7 +59,7 @@ impl ResourceLimiter for ResourceLimits {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let granted = self.store.memory_growing(current, desired, maximum)?;
-        self.denied_memory |= !granted;
+        self.was_denied_memory |= !granted;
         Ok(granted)
     }
 
@@ -110,7 +110,7 @@ pub(crate) fn store(engine: &Engine, grants: &Grants) -> Store<InstanceState> {
         .build();
     let limits = ResourceLimits {
         store: limits,
-        denied_memory: false,
+        was_denied_memory: false,
     };
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HANDLES);

@@ -440,7 +440,7 @@ async fn a_component_that_asks_for_more_is_refused() {
         let opened = SessionMemory::builder()
             .component_bytes(importing(interface))
             .environment([])
-            .compilation_cache(false)
+            .without_compilation_cache()
             .open()
             .await;
         let error = opened.unwrap_err();

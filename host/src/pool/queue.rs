@@ -1,4 +1,4 @@
-//! The calls that wait for an instance, and which of them go out together.
+//! The calls that wait for an instance, and which of them are sent together.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -25,10 +25,10 @@ pub(super) struct QueuedCall {
     pub(super) operations: Vec<Operation>,
     /// The slot that its session prefers.
     pub(super) slot: usize,
-    /// Whether later calls went out before it, on a slot that they prefer.
-    pub(super) passed_over: bool,
-    /// Whether it goes out with no other.
-    pub(super) alone: bool,
+    /// Whether later calls were sent before it, on a slot that they prefer.
+    pub(super) was_passed_over: bool,
+    /// Whether it is sent on its own.
+    pub(super) is_sent_alone: bool,
     /// Gives the caller its result.
     pub(super) response: oneshot::Sender<CallResult>,
     /// The caller's runtime. It runs the task that serves the queue if this call is first.
@@ -65,11 +65,12 @@ impl Queue {
         mem::take(&mut self.calls)
     }
 
-    /// Removes the calls that a slot sends next, as one pipeline. These are the calls that
-    /// prefer the slot and those that were passed over before; if there are none, any.
-    /// It takes the share of one of `slots` slots, since the other slots take theirs.
+    /// Removes the next batch of a slot, which is sent as one pipeline. These are the calls
+    /// that prefer the slot or were passed over before, or any calls if there are none of
+    /// these. A batch has at most an equal share of the queue, so that the other slots of
+    /// `slots` have work too. A batch of calls that prefer the slot may be larger.
     pub(super) fn next_batch(&mut self, slot: usize, slots: usize) -> Vec<QueuedCall> {
-        let prefers = |call: &QueuedCall| call.slot == slot || call.passed_over;
+        let prefers = |call: &QueuedCall| call.slot == slot || call.was_passed_over;
         let any = !self.calls.iter().any(prefers);
         let share = self.calls.len().div_ceil(slots);
         let most = if any { share } else { share.max(PREFERRED) };
@@ -81,7 +82,7 @@ impl Queue {
                 passed.push(call);
             } else if batch.calls.len() < most && batch.has_room_for(&call) {
                 for call in &mut passed[marked..] {
-                    call.passed_over = true;
+                    call.was_passed_over = true;
                 }
                 marked = passed.len();
                 batch.push(call);
@@ -112,7 +113,7 @@ fn size(operation: &Operation) -> usize {
     operation.session_id.len() + messages.sum::<usize>()
 }
 
-/// Calls that go out together.
+/// Calls that are sent together.
 #[derive(Default)]
 struct Batch {
     calls: Vec<QueuedCall>,
@@ -123,8 +124,8 @@ struct Batch {
 impl Batch {
     fn has_room_for(&self, call: &QueuedCall) -> bool {
         let fits = || {
-            !self.calls[0].alone
-                && !call.alone
+            !self.calls[0].is_sent_alone
+                && !call.is_sent_alone
                 && self.operations + call.operations.len() <= BATCH_OPERATIONS
                 && self.bytes + call.bytes() <= BATCH_BYTES
         };
@@ -138,12 +139,12 @@ impl Batch {
     }
 }
 
-/// The most calls that a slot takes beyond its share because they prefer it. In a pipeline
+/// Largest batch of calls that prefer the slot, if that is more than its share. In a pipeline
 /// of that size, each call costs little more than its own work.
 const PREFERRED: usize = 32;
-/// The most operations in a pipeline of more than one call.
+/// Most operations in a pipeline of more than one call.
 const BATCH_OPERATIONS: usize = 128;
-/// The most bytes of session ids and messages in a pipeline of more than one call.
+/// Most bytes of session ids and messages in a pipeline of more than one call.
 const BATCH_BYTES: usize = 256 << 10;
 
 #[cfg(test)]
@@ -151,10 +152,10 @@ mod tests {
     use super::*;
     use session_memory_core::operation::Action;
 
-    /// A queue of calls, each with the slot that it prefers and whether it goes alone.
+    /// A queue of calls, each with the slot that it prefers and whether it is sent on its own.
     fn queue(calls: &[(usize, bool)]) -> Queue {
         let mut queue = Queue::default();
-        for (slot, alone) in calls {
+        for (slot, is_sent_alone) in calls {
             let call = QueuedCall {
                 number: queue.take_number(),
                 operations: vec![Operation {
@@ -162,8 +163,8 @@ mod tests {
                     action: Action::Count,
                 }],
                 slot: *slot,
-                passed_over: false,
-                alone: *alone,
+                was_passed_over: false,
+                is_sent_alone: *is_sent_alone,
                 response: oneshot::channel().0,
                 runtime: Handle::current(),
             };
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_goes_alone_goes_in_its_turn() {
+    async fn calls_sent_on_their_own_keep_their_place() {
         let calls = [(0, false), (1, true), (0, true), (0, false), (1, false)];
         let mut queue = queue(&calls);
         assert_eq!(numbers(&queue.next_batch(0, 2)), [0]);

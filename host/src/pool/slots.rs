@@ -1,4 +1,4 @@
-//! The places for instances.
+//! The slots of a pool. Each has an instance, or may create one.
 
 use std::mem;
 
@@ -8,9 +8,9 @@ use crate::instance::Instance;
 pub(super) struct Slots(Vec<Slot>);
 
 enum Slot {
-    /// The instance is idle, or one can be made.
+    /// The instance is idle, or one can be created.
     Free(Option<Instance>),
-    /// A lease has the instance, or the right to make it.
+    /// A lease has the instance, or the right to create it.
     Leased,
 }
 
@@ -24,8 +24,8 @@ impl Slots {
         self.0.len()
     }
 
-    /// Leases a free slot, with its instance if it has one. A slot with an instance goes
-    /// before one without, and the preferred slot before others. Returns none if
+    /// Leases a free slot, with its instance if it has one. A slot with an instance takes
+    /// precedence over one without, and the preferred slot over others. Returns none if
     /// `at_most` slots are leased.
     pub(super) fn lease(
         &mut self,
