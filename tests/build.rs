@@ -1,4 +1,4 @@
-//! Builds the component that misbehaves as it is told, see `guest`.
+//! Builds the component that misbehaves on command, see `guest`.
 
 use session_memory_component_build::{GUEST, for_build_script};
 

@@ -1,5 +1,5 @@
 //! Providers of Redis that cap replies: some refuse a larger reply, some cut it. Sessions
-//! can be read all the same, as a consistent snapshot.
+//! can still be read, as a consistent snapshot.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use session_memory_host::{NewMessage, Options, Role, SessionMemory};
+use session_memory_host::{Delivery, NewMessage, Options, Role, SessionMemory};
 
 use crate::common::{
     at_most_once, elements, in_memory, integer, memory, memory_with, redis, refusal, server, text,
@@ -20,7 +20,7 @@ fn new(role: Role, content: &str) -> NewMessage {
 }
 
 /// The promises of both providers and both deliveries.
-async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
+async fn keeps_the_contract(memory: &SessionMemory, delivery: Delivery) {
     // An unknown session.
     assert!(!memory.exists("s").await.unwrap());
     assert_eq!(memory.count("s").await.unwrap(), 0);
@@ -56,7 +56,11 @@ async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
         .iter()
         .filter_map(|message| message.id.as_deref())
         .collect();
-    assert_eq!(ids.len(), if has_ids { 4 } else { 0 });
+    let expected = match delivery {
+        Delivery::ExactlyOnce => 4,
+        Delivery::AtMostOnce => 0,
+    };
+    assert_eq!(ids.len(), expected);
     assert_eq!(messages[1].role, Role::Assistant);
     assert_eq!(messages[1].metadata.as_deref(), Some(r#"{"a": [1e999]}"#));
     assert!(messages.is_sorted_by(|a, b| a.timestamp <= b.timestamp));
@@ -114,18 +118,19 @@ async fn keeps_the_contract(memory: &SessionMemory, has_ids: bool) {
 #[tokio::test]
 async fn redis_keeps_the_contract() {
     let server = server();
-    keeps_the_contract(&memory(&server).await, true).await;
+    keeps_the_contract(&memory(&server).await, Delivery::ExactlyOnce).await;
 }
 
 #[tokio::test]
 async fn redis_keeps_the_contract_with_at_most_once() {
     let server = server();
-    keeps_the_contract(&memory_with(&server, at_most_once()).await, false).await;
+    let memory = memory_with(&server, at_most_once()).await;
+    keeps_the_contract(&memory, Delivery::AtMostOnce).await;
 }
 
 #[tokio::test]
 async fn in_memory_keeps_the_contract() {
-    keeps_the_contract(&in_memory(Options::default()).await, true).await;
+    keeps_the_contract(&in_memory(Options::default()).await, Delivery::ExactlyOnce).await;
 }
 
 #[tokio::test]

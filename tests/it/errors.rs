@@ -295,7 +295,7 @@ async fn ipv6_is_spoken() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_times_out() {
+async fn a_server_that_never_replies_times_out() {
     let port = peer(|mut connection| {
         let _ = connection.read_to_end(&mut Vec::new());
     });
@@ -422,7 +422,7 @@ async fn at_most_once_nothing_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_protocol_error() {
+async fn a_malformed_reply_is_a_protocol_error() {
     for reply in [
         &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
         b"+OK\r\n",

@@ -375,7 +375,7 @@ async fn dropped(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_follows_a_timeout_is_tried_again_as_well() {
+async fn an_operation_after_a_timeout_is_retried() {
     let server = server();
     let mut runs = Vec::new();
     for scenario in SCENARIOS {

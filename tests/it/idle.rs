@@ -54,7 +54,7 @@ async fn an_idle_connection_is_probed_after_a_minute() {
     // By default a connection has no keep-alive.
     let _other = TcpStream::connect(server.address()).unwrap();
     let mut timers = Vec::new();
-    // While there is something to acknowledge, the timer is another one.
+    // While data is unacknowledged, the socket has another timer.
     wait_until(|| {
         let sockets = connected_to(server.port());
         timers = sockets.iter().map(|socket| socket.keep_alive).collect();

@@ -129,7 +129,7 @@ fn options(port: u16) -> Options {
     }
 }
 
-/// The host library calls `pipeline` alone.
+/// The host library calls only `pipeline`, so this test calls every other function.
 #[tokio::test]
 async fn each_function_of_a_client_does_what_it_says() {
     let server = server();

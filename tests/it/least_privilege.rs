@@ -16,7 +16,7 @@ const AT_MOST_ONCE: [&str; 13] = [
 ];
 
 #[tokio::test]
-async fn it_is_enough_and_no_less_is() {
+async fn each_listed_permission_is_needed_and_no_other() {
     let server = server();
     for (delivery, commands) in [
         (Delivery::ExactlyOnce, &EXACTLY_ONCE[..]),

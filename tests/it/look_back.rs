@@ -89,7 +89,7 @@ async fn it_searches_only_if_the_last_entry_does_not_rule_it_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_arrives_late_behind_an_own_message_is_there_once() {
+async fn a_late_append_behind_an_own_message_is_stored_once() {
     let server = server();
     let mut fixture = Fixture::new(&server).await;
     for number in 0..20 {
@@ -104,7 +104,7 @@ async fn what_arrives_late_behind_an_own_message_is_there_once() {
         fixture.add(&session, "late").await;
         fixture.proxy.break_nothing();
         let mut expected = vec!["before", "own", "late"];
-        // The first attempt finds its own message last, or another one.
+        // The first attempt finds its own message at the end, or another message.
         if number % 2 == 0 {
             fixture.add(&session, "after").await;
             expected.push("after");
@@ -115,7 +115,7 @@ async fn what_arrives_late_behind_an_own_message_is_there_once() {
     assert_eq!(fixture.proxy.carried_out(), 20);
 }
 
-/// Another instance would find no message of its own at the end.
+/// Another instance would have to search, because the last message is not its own.
 #[tokio::test]
 async fn a_session_keeps_to_an_instance() {
     let server = server();
@@ -140,7 +140,7 @@ async fn a_session_keeps_to_an_instance() {
     assert_eq!(instances.len(), 2);
 }
 
-/// For a user who may not read the last entry.
+/// The search runs if the user may not read the last entry.
 #[tokio::test]
 async fn it_searches_where_it_may_not_look_at_the_end() {
     let server = server();

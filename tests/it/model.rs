@@ -44,7 +44,7 @@ async fn run(rng: &mut Rng, delivery: Delivery) {
     for step in 0..STEPS {
         let client = &clients[rng.usize(..clients.len())];
         let session = SESSIONS[rng.usize(..SESSIONS.len())];
-        let call = Call::random(rng, step);
+        let call = ModelCall::random(rng, step);
         let faults = random_faults(rng);
         let case = format!("step {step}: {call:?} on {session}, {delivery:?}, {faults:?}");
         // Each fault of a step is injected at most once, one an exchange, handshakes
@@ -94,7 +94,7 @@ const CLIENTS: usize = 4;
 const SESSIONS: [&str; 3] = ["one", "two", "three"];
 
 #[derive(Debug)]
-enum Call {
+enum ModelCall {
     Add(String),
     AddAll(Vec<String>),
     Get(Option<u32>),
@@ -104,28 +104,28 @@ enum Call {
     Count,
 }
 
-impl Call {
-    fn random(rng: &mut Rng, step: usize) -> Call {
+impl ModelCall {
+    fn random(rng: &mut Rng, step: usize) -> ModelCall {
         match rng.u32(..20) {
-            0..8 => Call::Add(step.to_string()),
+            0..8 => ModelCall::Add(step.to_string()),
             8..11 => {
                 let messages = 0..rng.u32(1..5);
-                Call::AddAll(messages.map(|n| format!("{step} {n}")).collect())
+                ModelCall::AddAll(messages.map(|n| format!("{step} {n}")).collect())
             }
-            11..14 => Call::Get(rng.bool().then(|| rng.u32(1..10))),
-            14..16 => Call::History,
-            16 => Call::Clear,
-            17 => Call::Exists,
-            _ => Call::Count,
+            11..14 => ModelCall::Get(rng.bool().then(|| rng.u32(1..10))),
+            14..16 => ModelCall::History,
+            16 => ModelCall::Clear,
+            17 => ModelCall::Exists,
+            _ => ModelCall::Count,
         }
     }
 
     /// The messages in the session after the call.
     fn applied_to(&self, before: &[String]) -> Vec<String> {
         match self {
-            Call::Add(content) => [before, slice::from_ref(content)].concat(),
-            Call::AddAll(contents) => [before, contents].concat(),
-            Call::Clear => Vec::new(),
+            ModelCall::Add(content) => [before, slice::from_ref(content)].concat(),
+            ModelCall::AddAll(contents) => [before, contents].concat(),
+            ModelCall::Clear => Vec::new(),
             _ => before.to_vec(),
         }
     }
@@ -139,29 +139,31 @@ impl Call {
     ) -> Result<bool, Error> {
         let length = self.applied_to(before).len() as u32;
         Ok(match self {
-            Call::Add(content) => memory.add(session, Role::User, content, None).await? == length,
-            Call::AddAll(contents) => {
+            ModelCall::Add(content) => {
+                memory.add(session, Role::User, content, None).await? == length
+            }
+            ModelCall::AddAll(contents) => {
                 let messages = contents.iter().map(|content| {
                     NewMessage::assistant(content.clone()).with_metadata(r#"{"a": 1}"#)
                 });
                 let messages: Vec<_> = messages.collect();
                 memory.add_all(session, messages).await? == length
             }
-            Call::Get(limit) => {
+            ModelCall::Get(limit) => {
                 let messages = memory.get(session, *limit).await?;
                 let limit = limit.map_or(usize::MAX, |limit| limit as usize);
                 let from = before.len().saturating_sub(limit);
                 messages.iter().map(|m| &m.content).eq(&before[from..])
             }
-            Call::History => {
+            ModelCall::History => {
                 let history = memory.history(session, None).await?;
                 history.messages.iter().map(|m| &m.content).eq(before)
                     && (history.total, history.skipped) == (length, 0)
                     && history.ttl.is_none() == before.is_empty()
             }
-            Call::Clear => memory.clear(session).await.map(|()| true)?,
-            Call::Exists => memory.exists(session).await? != before.is_empty(),
-            Call::Count => memory.count(session).await? == length,
+            ModelCall::Clear => memory.clear(session).await.map(|()| true)?,
+            ModelCall::Exists => memory.exists(session).await? != before.is_empty(),
+            ModelCall::Count => memory.count(session).await? == length,
         })
     }
 }

@@ -92,7 +92,7 @@ async fn in_a_pipeline_it_is_read_where_its_turn_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_appended_meanwhile_is_not_half_there() {
+async fn a_long_read_is_one_snapshot_while_others_append() {
     let server = server();
     // Each append removes the oldest message.
     let options = Options::new().max_messages(2000);

@@ -302,7 +302,7 @@ async fn the_first_operation_travels_with_the_handshake() {
 }
 
 #[tokio::test]
-async fn behind_credentials_only_what_reads_travels_along() {
+async fn only_reads_are_sent_together_with_credentials() {
     let server = server_with_user("agent", "on >secret ~* +@all");
     let proxy = Proxy::start(server.address());
     let open = |password: &str| {

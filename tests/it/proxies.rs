@@ -18,7 +18,7 @@ const ERRORS: [&str; 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
+async fn an_error_of_a_proxy_does_not_mean_not_applied() {
     let server = server();
     for delivery in DELIVERIES {
         let mut figures = Figures::default();
@@ -42,8 +42,8 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
                     let stored = rig.stored(&session);
                     assert!(!figures.count_duplicates(&stored), "{case}: {stored:?}");
                     assert_eq!(stored, scenario.after(), "{case}");
-                    // A write that is never sent twice has been executed, and nobody
-                    // knows. The last reply of a turn is that of its read.
+                    // A write that is never sent twice was executed, but its outcome is
+                    // unknown. The last reply of a turn is that of its read.
                     let is_write = match scenario {
                         Scenario::Turn => Some(&offset) != beginnings.last(),
                         _ => scenario.writes(),
@@ -63,7 +63,7 @@ async fn what_a_proxy_answers_for_the_server_does_not_mean_not_applied() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_goes_on_answering_is_asked_three_times_more() {
+async fn an_error_of_a_proxy_is_retried_three_times() {
     let server = server();
     for delivery in DELIVERIES {
         let mut rig = Rig::new(&server, delivery, Duration::from_secs(5)).await;

@@ -278,7 +278,7 @@ async fn a_server_that_loads_is_waited_for() {
 
         let at_least = match delivery {
             Delivery::ExactlyOnce => RETRIES,
-            // Told at once, and not sent again.
+            // Fails at once, and is not retried.
             Delivery::AtMostOnce => Duration::ZERO,
         };
         let result = ends_by_itself(at_least, async || {
@@ -287,7 +287,7 @@ async fn a_server_that_loads_is_waited_for() {
         assert_eq!(server_code(result.await), "LOADING", "{delivery:?}");
         assert!(info(&server, "loading:1"));
         if delivery == Delivery::AtMostOnce {
-            // Told at once, and not sent again.
+            // Fails at once, and is not retried.
             let result = patient.add("s", Role::User, "refused", None).await;
             assert_eq!(server_code(result), "LOADING");
         }

@@ -40,29 +40,33 @@ async fn one_guest(limit: Duration) -> SessionMemory {
     memory
 }
 
-type Call<T> = JoinHandle<Result<T, Error>>;
+type PendingCall<T> = JoinHandle<Result<T, Error>>;
 
 /// Begins a call, and returns when it waits. On one thread, calls are queued in the order
 /// in which they began.
 async fn begin<T: Send + 'static>(
     call: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Call<T> {
+) -> PendingCall<T> {
     let task = tokio::spawn(call);
     yield_now().await;
     task
 }
 
-async fn begin_count(memory: &SessionMemory, order: &'static str) -> Call<u32> {
+async fn begin_count(memory: &SessionMemory, order: &'static str) -> PendingCall<u32> {
     let memory = memory.clone();
     begin(async move { memory.count(order).await }).await
 }
 
-async fn begin_get(memory: &SessionMemory, order: &'static str, limit: Option<u32>) -> Call<usize> {
+async fn begin_get(
+    memory: &SessionMemory,
+    order: &'static str,
+    limit: Option<u32>,
+) -> PendingCall<usize> {
     let memory = memory.clone();
     begin(async move { Ok(memory.get(order, limit).await?.len()) }).await
 }
 
-async fn begin_add(memory: &SessionMemory, order: &'static str) -> Call<u32> {
+async fn begin_add(memory: &SessionMemory, order: &'static str) -> PendingCall<u32> {
     let memory = memory.clone();
     begin(async move { memory.add(order, Role::User, "x", None).await }).await
 }
@@ -149,7 +153,7 @@ async fn a_long_read_goes_alone_and_in_its_turn() {
     }
     short.await.unwrap().unwrap();
     let long = Duration::from_millis(1000);
-    assert!(begin.elapsed() < long, "they went out with a long read");
+    assert!(begin.elapsed() < long, "they were sent with a long read");
     for read in reads {
         read.await.unwrap().unwrap();
     }
@@ -227,7 +231,7 @@ async fn more_calls_than_may_wait_are_refused() {
 }
 
 #[tokio::test]
-async fn calls_are_executed_in_the_order_of_their_coming() {
+async fn calls_are_executed_in_order_of_arrival() {
     let server = server();
     let memory = builder(server.port(), Options::default()).max_instances(1);
     let memory = memory.open().await.unwrap();

@@ -60,14 +60,28 @@ async fn silences(server: &Server, step: usize) -> Vec<Silence> {
     silences
 }
 
+/// What a retry finds.
+#[derive(Clone, Copy)]
+enum Failover {
+    /// The server, over a new connection.
+    Connection,
+    /// The server at another address, to which its name has moved.
+    Address,
+}
+
 /// Runs each scenario on a connection that becomes silent at its byte, many concurrently.
-async fn run(silences: Vec<Silence>, server: &Server, options: Options, moves: bool) -> Figures {
+async fn run(
+    silences: Vec<Silence>,
+    server: &Server,
+    options: Options,
+    failover: Failover,
+) -> Figures {
     let silences = Arc::new(Mutex::new(VecDeque::from(silences)));
     let mut runs = Vec::new();
     for number in 0..AT_ONCE {
         let delivery = DELIVERIES[number % 2];
         let options = options.clone().delivery(delivery);
-        let mut network = Network::new(server, options.clone(), moves).await;
+        let mut network = Network::new(server, options.clone(), failover).await;
         let silences = Arc::clone(&silences);
         runs.push(tokio::spawn(async move {
             let mut figures = Figures::default();
@@ -102,8 +116,8 @@ struct Network {
 }
 
 impl Network {
-    async fn new(server: &Server, options: Options, moves: bool) -> Network {
-        if !moves {
+    async fn new(server: &Server, options: Options, failover: Failover) -> Network {
+        if let Failover::Connection = failover {
             return Network {
                 rig: Rig::with(server, options).await,
                 other: None,
@@ -209,13 +223,13 @@ async fn silence_at_every_byte_is_survived() {
         silences.into_iter().partition(Silence::is_repeatable);
     let options = Options::new().response_timeout(Duration::from_millis(100));
     let expected = survived.len();
-    let figures = run(survived, &server, options.clone(), false).await;
+    let figures = run(survived, &server, options.clone(), Failover::Connection).await;
     figures.report("silence at every byte, what may be sent again");
     assert_eq!(figures.acknowledged, expected);
 
     // These operations wait until their deadline.
     let options = options.operation_timeout(Duration::from_millis(700));
-    let figures = run(others, &server, options, false).await;
+    let figures = run(others, &server, options, Failover::Connection).await;
     figures.report("silence at every byte, what must not be sent again");
     assert_eq!(figures.acknowledged, 0);
 }
@@ -226,7 +240,7 @@ async fn silence_at_the_default_response_timeout_is_survived() {
     let mut silences = silences(&server, 16).await;
     silences.retain(Silence::is_repeatable);
     let expected = silences.len();
-    let figures = run(silences, &server, Options::default(), false).await;
+    let figures = run(silences, &server, Options::default(), Failover::Connection).await;
     figures.report("silence at every sixteenth byte, at the defaults");
     assert_eq!(figures.acknowledged, expected);
 }
@@ -237,7 +251,7 @@ async fn a_name_that_moved_is_followed() {
     let mut silences = silences(&server, 16).await;
     silences.retain(Silence::is_repeatable);
     let expected = silences.len();
-    let figures = run(silences, &server, Options::default(), true).await;
+    let figures = run(silences, &server, Options::default(), Failover::Address).await;
     figures.report("a name that moved, at every sixteenth byte");
     assert_eq!(figures.acknowledged, expected);
 }

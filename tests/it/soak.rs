@@ -1,5 +1,5 @@
-//! Load with ten faults a second, for five seconds or as long as `cargo xtask soak` is
-//! told.
+//! Load with ten faults a second, for five seconds, or for the time given to
+//! `cargo xtask soak`.
 
 use std::collections::{HashMap, HashSet};
 use std::env;

@@ -11,7 +11,7 @@ use session_memory_test_support::{RespClient, Server, Value};
 
 use crate::{Result, interrupted, setup, step};
 
-/// Plays it on the Redis that `REDIS_HOST` names, or on a private one.
+/// Plays the conversation on the Redis that `REDIS_HOST` names, or on a private one.
 pub fn run(cli: &Path) -> Result {
     let server = match env::var("REDIS_HOST") {
         Ok(_) => None,
@@ -66,9 +66,9 @@ impl Demo<'_> {
             "--metadata",
             r#"{"client": "web"}"#,
         ])?;
-        let answer = "Retrieval-augmented generation: look it up, then answer.";
+        let reply = "Retrieval-augmented generation: look it up, then answer.";
         let metadata = r#"{"model": "demo", "tokens": 12}"#;
-        self.show(&["add", session, "assistant", answer, "--metadata", metadata])?;
+        self.show(&["add", session, "assistant", reply, "--metadata", metadata])?;
         self.show(&["add", session, "user", "Danke schön! 谢谢 🙏"])?;
         self.show(&["add", session, "assistant", ""])?;
 
@@ -78,7 +78,7 @@ impl Demo<'_> {
         self.title("The last two messages, as JSON")?;
         self.show(&["get", session, "--limit", "2", "--json"])?;
 
-        self.title("What lies in Redis")?;
+        self.title("What Redis has")?;
         self.show_stored(session)?;
 
         self.title("Clear, and it is gone")?;
@@ -182,7 +182,7 @@ impl Demo<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.cli);
         command.args(arguments).stdin(Stdio::null());
-        // The demo shows Redis, and a whole session that expires.
+        // These variables would change what the demo shows.
         let changing = ["MEMORY_PROVIDER", "SESSION_TTL_POLICY", "MAX_MESSAGES"];
         let changing = changing.iter().chain(match self.server {
             // The private server has no users and no password.

@@ -3,7 +3,7 @@
 mod against;
 mod bench;
 mod demo;
-// Shared with the benchmark, on which nothing here depends.
+// Compiled from the benchmark's sources, because xtask does not depend on it.
 #[path = "../../bench/src/instructions.rs"]
 mod instructions;
 #[path = "../../bench/src/pinned.rs"]
@@ -37,15 +37,14 @@ usage: cargo xtask <command>
   bench  set up, build, then compare with other Redis clients, which takes some
          twelve minutes; --quick takes a minute and only shows that it works
   bench --against REV [ROWS]
-         set up, build this version and another one, then compare them by turns, which
-         takes at most eight minutes without the builds; with ROWS only the rows whose
-         names begin with it";
+         set up, build this version and another one, then alternate between them for at
+         most eight minutes; with ROWS only the rows whose names begin with it";
 
 /// The error is one line for the person who ran the command.
 type Result<T = ()> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
-    // Ctrl-C ends the programs that run here. What follows tidies up.
+    // Ctrl-C ends child processes. xtask then cleans up and exits.
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)) {
             eprintln!("xtask: {error}");
@@ -181,7 +180,7 @@ fn soak(seconds: NonZero<u32>) -> Result {
     step(&format!(
         "soaking for {seconds} s; the first time this takes some minutes to build"
     ));
-    // The whole workspace, so that what was built for the tests serves here.
+    // The whole workspace, so that the build of the tests is reused.
     env_cargo(
         &[
             "test",
@@ -232,7 +231,7 @@ fn run(command: &mut Command) -> Result {
 }
 
 fn checkout() -> PathBuf {
-    // This runs where it was built.
+    // xtask runs on the machine that built it.
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."))

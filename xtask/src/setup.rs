@@ -46,7 +46,7 @@ pub fn redis() -> Result {
     }
 }
 
-/// Installs Valgrind if there is none. Where it cannot, nothing is counted.
+/// Installs Valgrind if it is missing. Without it, no instructions are counted.
 pub fn valgrind() {
     if !instructions::can_count()
         && let Err(error) = apt_get("valgrind")
@@ -73,8 +73,8 @@ fn apt_get(package: &str) -> Result {
         let words = words.concat();
         run(command(words[0]).args(&words[1..]).stdin(Stdio::null()))
     };
-    // Without an up-to-date package index the installation fails. Whether the update
-    // works does not matter by itself.
+    // Updates the package index first. If only the update fails, the installation may still
+    // work.
     let _ = apt_get(&["update"]);
     apt_get(&["install", "--yes", "--no-install-recommends", package])
 }

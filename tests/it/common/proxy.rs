@@ -145,7 +145,7 @@ impl Proxy {
         *lock(&self.shared.plan) = Box::new(plan);
     }
 
-    /// Injects a fault into the next exchange that is no handshake.
+    /// Injects a fault into the next exchange that is not a handshake.
     pub fn break_next(&self, fault: Fault) {
         let mut fault = Some(fault);
         self.plan(move |id| fault.take_if(|_| id.exchange > 0));

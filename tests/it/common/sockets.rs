@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct SocketEntry {
     inode: u64,
-    /// The time until the peer is probed, if the socket's timer is the one for that.
+    /// The time until the peer is probed, if the keep-alive timer runs.
     pub keep_alive: Option<Duration>,
 }
 

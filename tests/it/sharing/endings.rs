@@ -169,7 +169,7 @@ async fn patience(turns: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn giving_up_anywhere_loses_and_doubles_nothing() {
+async fn cancelling_anywhere_loses_and_duplicates_nothing() {
     let server = server();
     for instances in [1, 2] {
         let memory = builder(server.port(), Options::default()).max_instances(instances);
@@ -251,7 +251,7 @@ async fn giving_up_all_calls_and_the_memory_closes_the_connections() {
 }
 
 #[test]
-fn a_runtime_that_is_shut_down_leaves_no_call_without_an_answer() {
+fn calls_get_an_error_when_the_runtime_shuts_down() {
     let new = || {
         let mut runtime = runtime::Builder::new_current_thread();
         runtime.enable_all().build().unwrap()

@@ -77,7 +77,7 @@ pub fn is_redis_7(server: &Server) -> bool {
 /// The raw elements of a list.
 pub fn elements(server: &Server, key: &str) -> Vec<String> {
     let Value::Array(Some(elements)) = redis(server, &["LRANGE", key, "0", "-1"]) else {
-        panic!("{key} is no list");
+        panic!("{key} is not a list");
     };
     elements.into_iter().map(text).collect()
 }
@@ -85,7 +85,7 @@ pub fn elements(server: &Server, key: &str) -> Vec<String> {
 /// The contents of the messages in a list.
 pub fn contents(client: &mut RespClient, key: &str) -> Vec<String> {
     let Value::Array(Some(elements)) = client.command(&["LRANGE", key, "0", "-1"]).unwrap() else {
-        panic!("{key} is no list");
+        panic!("{key} is not a list");
     };
     let content = |element: Value| {
         let element: serde_json::Value = serde_json::from_str(&text(element)).unwrap();

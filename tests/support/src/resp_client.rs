@@ -45,7 +45,7 @@ impl RespClient {
     /// # Errors
     ///
     /// Returns the connection's error, or [`io::ErrorKind::InvalidData`] for anything
-    /// that is no reply.
+    /// that is not a reply.
     pub fn command<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<Value> {
         let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {

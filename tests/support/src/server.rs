@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::RespClient;
 
-/// Tells a person what to do when there is no server program.
+/// Says how to install a server, if there is none.
 pub const INSTALL_HINT: &str = "install a Redis server: Debian's and Ubuntu's package is redis-server, \
      Fedora's valkey, Homebrew's redis; redis-server or valkey-server must be on PATH";
 
@@ -93,7 +93,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The error of the operating system.
     pub fn client(&self) -> io::Result<RespClient> {
         RespClient::connect(self.address())
     }
@@ -102,7 +102,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The error of the operating system.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.kill()?;
         self.process.wait()?;
@@ -131,7 +131,7 @@ impl Drop for Server {
 ///
 /// # Errors
 ///
-/// What the operating system says.
+/// The error of the operating system.
 pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
