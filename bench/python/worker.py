@@ -1,7 +1,7 @@
-"""What Python programs use, side by side with Session Memory.
+"""The Python clients of the benchmark: a process that runs bursts.
 
-A line of JSON on standard input says what is to be done in a slot, one on standard
-output what it came to: src/slot.rs has their fields, and the same loop.
+Requests come from standard input, responses go to standard output, each one line of JSON.
+src/burst.rs defines their fields and has the same loop.
 """
 
 import datetime
@@ -21,17 +21,17 @@ TEXT = (
 
 
 def text(length):
-    """The content of a message."""
+    """Returns the content of a message."""
     return (TEXT * (length // len(TEXT) + 1))[:length]
 
 
 class MemoryClient:
-    """The reference: RPUSH, then EXPIRE; LRANGE and json.loads; EXISTS."""
+    """redis-py: RPUSH, then EXPIRE; LRANGE and json.loads; EXISTS."""
 
     def __init__(self, port):
         self.redis = redis.Redis(port=port, decode_responses=True)
 
-    def open(self, session, _slot):
+    def open(self, session, _burst):
         self.key = "session:" + session
 
     def add(self, content):
@@ -51,29 +51,29 @@ class MemoryClient:
 
 
 class LangChain:
-    """langchain-community: one object a session, which is made once."""
+    """langchain-community: one object for each session, created once."""
 
     def __init__(self, port):
         self.url = f"redis://127.0.0.1:{port}"
         self.session = None
 
-    def open(self, session, slot):
+    def open(self, session, burst):
         if session != self.session:
             self.session = session
             self.history = RedisChatMessageHistory(session, url=self.url, ttl=TTL)
-        if slot["operation"] == "Get":
-            self.fill(slot)
+        if burst["operation"] == "Get":
+            self.fill(burst)
 
-    def fill(self, slot):
-        """Its messages have a form of their own; it keeps the newest first."""
+    def fill(self, burst):
+        """Writes a session in LangChain's own format, which has the newest message first."""
         redis_client, key = self.history.redis_client, self.history.key
-        if redis_client.llen(key) == slot["last"]:
+        if redis_client.llen(key) == burst["last"]:
             return
-        content = text(slot["content"])
+        content = text(burst["content"])
         both = HumanMessage(content), AIMessage(content)
         elements = [json.dumps(message_to_dict(message)) for message in both]
-        for first in range(0, slot["last"], 1000):
-            count = min(1000, slot["last"] - first)
+        for first in range(0, burst["last"], 1000):
+            count = min(1000, burst["last"] - first)
             redis_client.lpush(key, *(elements[n % 2] for n in range(count)))
 
     def add(self, content):
@@ -83,40 +83,40 @@ class LangChain:
         return self.history.messages
 
 
-def operate(client, slot, content):
-    """Does what a slot asks for, once."""
-    match slot["operation"]:
+def operate(client, burst, content):
+    """Runs the operation of a burst once. Returns whether the result is as expected."""
+    match burst["operation"]:
         case "Add":
             client.add(content)
             return True
         case "Get":
-            return len(client.get(slot["last"])) == slot["last"]
+            return len(client.get(burst["last"])) == burst["last"]
         case "Exists":
             return client.exists()
         case "Turn":
             client.add(content)
-            return len(client.get(slot["last"])) == slot["last"]
+            return len(client.get(burst["last"])) == burst["last"]
 
 
-def run(client, slot):
-    """Runs a slot."""
-    writes = slot["operation"] in ("Add", "Turn")
-    client.open(slot["session"] + ("-0" if writes else ""), slot)
-    content = text(slot["content"])
+def run(client, burst):
+    """Runs a burst."""
+    writes = burst["operation"] in ("Add", "Turn")
+    client.open(burst["session"] + ("-0" if writes else ""), burst)
+    content = text(burst["content"])
     cpu = time.process_time_ns()
     operations = 0
-    until = time.perf_counter_ns() + slot["warm_up"] * 1_000_000
+    until = time.perf_counter_ns() + burst["warm_up"] * 1_000_000
     while operations == 0 or (
-        time.perf_counter_ns() < until and operations < slot["at_most"]
+        time.perf_counter_ns() < until and operations < burst["max_operations"]
     ):
-        assert operate(client, slot, content)
+        assert operate(client, burst, content)
         operations += 1
     taken = []
     first = now = time.perf_counter_ns()
-    until = now + slot["time"] * 1_000_000
-    while len(taken) < slot["at_least"] or (now < until and len(taken) < slot["at_most"]):
+    until = now + burst["time"] * 1_000_000
+    while len(taken) < burst["min_operations"] or (now < until and len(taken) < burst["max_operations"]):
         begin = time.perf_counter_ns()
-        assert operate(client, slot, content)
+        assert operate(client, burst, content)
         now = time.perf_counter_ns()
         taken.append(now - begin)
     return {
@@ -132,7 +132,7 @@ def main():
     clients = {"redis-py": MemoryClient(port), "langchain": LangChain(port)}
     for line in sys.stdin:
         request = json.loads(line)
-        sample = run(clients[request["client"]], request["slot"])
+        sample = run(clients[request["client"]], request["burst"])
         print(json.dumps(sample), flush=True)
 
 

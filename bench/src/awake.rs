@@ -1,38 +1,38 @@
-//! Keeps the cores awake. A core with nothing to do falls asleep, and on a virtual
-//! machine waking it takes longer than most of what is measured here: whether a
-//! contender pays for that depends on a few microseconds more or less.
+//! Keeps the cores awake. `cargo xtask bench --against` compiles this file too.
+//!
+//! A core with nothing to do falls asleep. On a virtual machine, waking it takes longer
+//! than most of what is measured. A few microseconds decide which contender pays for that.
 
-use std::hint::spin_loop;
-use std::io::{self, Read};
+use std::io;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use crate::slot::Result;
-
-/// A process for each core that spins when nothing else runs there, until this is
-/// dropped or the process that holds it ends. None where there is no `chrt`.
+/// One process for each core. It spins when nothing else runs there, until this value is
+/// dropped or this program ends. There are none where there is no `chrt`.
 pub struct Awake {
     spinning: Vec<Child>,
 }
 
 impl Awake {
-    /// Starts them.
+    /// Starts the processes. `program` is a program that spins when its argument is `spin`.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
-    pub fn keep() -> Result<Awake> {
+    /// Fails when a process cannot be started.
+    pub fn keep(program: &Path) -> Result<Awake, String> {
+        let cores = thread::available_parallelism().map_err(|error| error.to_string())?;
         let mut awake = Awake {
             spinning: Vec::new(),
         };
-        for _ in 0..thread::available_parallelism()?.get() {
-            // The idle class gives way to others at once, which low priority does not.
+        for _ in 0..cores.get() {
+            // The idle class gives way to others at once. Low priority does not.
             let mut command = Command::new("chrt");
-            command.args(["--idle", "0"]).arg(std::env::current_exe()?);
-            match command.arg("spin").stdin(Stdio::piped()).spawn() {
+            command.args(["--idle", "0"]).arg(program).arg("spin");
+            match command.stdin(Stdio::piped()).spawn() {
                 Ok(child) => awake.spinning.push(child),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(format!("chrt: {error}")),
             }
         }
         Ok(awake)
@@ -42,17 +42,9 @@ impl Awake {
 impl Drop for Awake {
     fn drop(&mut self) {
         for child in &mut self.spinning {
-            // It may have ended.
+            // The process may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// What such a process does: it spins until its standard input ends.
-pub fn spin() {
-    let waiting = thread::spawn(|| io::stdin().read(&mut [0]));
-    while !waiting.is_finished() {
-        spin_loop();
     }
 }

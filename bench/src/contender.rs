@@ -1,4 +1,4 @@
-//! Those who are compared.
+//! The contenders: the clients that are compared.
 
 mod floor;
 mod natives;
@@ -11,20 +11,20 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::burst::{BenchOperation, Burst, Result, Sample};
 use crate::server::Redis;
-use crate::slot::{Operation, Result, Sample, Slot};
 
 pub use floor::Floor;
 pub use natives::{Natives, serve};
 pub use ours::{Ours, builder};
 pub use redis_rs::RedisRs;
-pub use worker::Worker;
+pub use worker::WorkerProcess;
 
-/// Who is compared.
+/// A client that is compared, with the way in which it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
-    /// The bytes that the component sends with exactly-once delivery, built before,
-    /// on a TCP stream; replies are only counted.
+    /// The component's bytes with exactly-once delivery, prepared beforehand, on a TCP
+    /// stream. Replies are only counted.
     Floor,
     /// The same for at-most-once delivery.
     FloorAtMostOnce,
@@ -36,14 +36,14 @@ pub enum Contender {
     ExactlyOnce,
     /// Session Memory with at-most-once delivery.
     AtMostOnce,
-    /// redis-py with hiredis, as the Python client of the sessions uses it.
+    /// redis-py with hiredis, as a Python program would keep the same sessions.
     RedisPy,
     /// The Redis history of langchain-community.
     LangChain,
 }
 
 impl Contender {
-    /// In the order in which they are shown.
+    /// All contenders, in the order of the report.
     pub const ALL: [Contender; 8] = [
         Contender::Floor,
         Contender::FloorAtMostOnce,
@@ -55,7 +55,7 @@ impl Contender {
         Contender::LangChain,
     ];
 
-    /// What it is called.
+    /// Returns the name of the contender in the report.
     pub fn name(self) -> &'static str {
         match self {
             Contender::Floor => "floor",
@@ -69,7 +69,7 @@ impl Contender {
         }
     }
 
-    /// The floor that it is compared with.
+    /// Returns the floor of this contender.
     pub fn floor(self) -> Contender {
         match self {
             Contender::AtMostOnce => Contender::FloorAtMostOnce,
@@ -77,63 +77,63 @@ impl Contender {
         }
     }
 
-    /// Whether it takes part in such a slot.
-    pub fn does(self, operation: Operation, callers: usize) -> bool {
+    /// Whether the contender takes part in bursts of this operation.
+    pub fn takes_part(self, operation: BenchOperation, callers: usize) -> bool {
         match self {
             Contender::Floor | Contender::RedisRs | Contender::Fred | Contender::ExactlyOnce => {
                 true
             }
-            // The delivery makes a difference to what writes only.
+            // Only operations that write depend on the delivery.
             Contender::FloorAtMostOnce | Contender::AtMostOnce => {
-                matches!(operation, Operation::Add | Operation::Turn)
+                matches!(operation, BenchOperation::Add | BenchOperation::Turn)
             }
-            // One thread at a time runs Python.
-            Contender::RedisPy => callers == 1 && operation != Operation::Fresh,
-            // It reads whole sessions, and has nothing like exists.
+            // Python runs one thread at a time.
+            Contender::RedisPy => callers == 1 && operation != BenchOperation::Fresh,
+            // It reads whole sessions only, and has no counterpart of exists.
             Contender::LangChain => {
-                callers == 1 && matches!(operation, Operation::Add | Operation::Get)
+                callers == 1 && matches!(operation, BenchOperation::Add | BenchOperation::Get)
             }
         }
     }
 }
 
-/// What the processes of the contenders are started from.
+/// The programs that run the contenders, and the server for them.
 pub struct Programs<'a> {
-    /// The server's.
+    /// The address of the server.
     pub address: SocketAddr,
-    /// The program for fred; without it, fred does not take part.
+    /// The program of bench/fred. Without it, fred does not take part.
     pub fred: Option<&'a Path>,
-    /// A Python that has the clients for Python; without it, they do not take part.
+    /// A Python with its clients installed. Without it, they do not take part.
     pub python: Option<&'a Path>,
 }
 
 /// The processes of all contenders.
 pub struct Contenders {
-    natives: Worker,
-    fred: Option<Worker>,
-    python: Option<Worker>,
+    natives: WorkerProcess,
+    fred: Option<WorkerProcess>,
+    python: Option<WorkerProcess>,
 }
 
 impl Contenders {
-    /// Starts them.
+    /// Starts the processes.
     ///
     /// # Errors
     ///
-    /// When one cannot be started.
+    /// Fails when a process cannot be started.
     pub fn start(programs: &Programs<'_>) -> Result<Contenders> {
         let port = programs.address.port().to_string();
         let natives = {
             let mut command = Command::new(std::env::current_exe()?);
             command.arg("serve").arg(programs.address.to_string());
-            Worker::start(&mut command)?
+            WorkerProcess::start(&mut command)?
         };
-        let fred = |program| Worker::start(Command::new(program).arg(&port));
+        let fred = |program| WorkerProcess::start(Command::new(program).arg(&port));
         let python = |python| {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/worker.py");
             let mut command = Command::new(python);
-            // langchain-community says with every import that it is not cared for.
+            // Every import of langchain-community warns that it is no longer maintained.
             command.args(["-W", "ignore"]).arg(script).arg(&port);
-            Worker::start(&mut command)
+            WorkerProcess::start(&mut command)
         };
         Ok(Contenders {
             natives,
@@ -142,66 +142,68 @@ impl Contenders {
         })
     }
 
-    /// Their processes.
+    /// Returns the ids of the processes.
     pub fn process_ids(&self) -> Vec<u32> {
         let others = self.fred.iter().chain(&self.python);
         let all = [&self.natives].into_iter().chain(others);
-        all.map(Worker::process_id).collect()
+        all.map(WorkerProcess::process_id).collect()
     }
 
-    /// Leaves the script of the append on the server: whoever comes first finds it
-    /// there, as all but the first do.
+    /// Loads the script of the append into the server. So the first burst finds it there,
+    /// as all others do.
     ///
     /// # Errors
     ///
-    /// As [`Contenders::run`].
+    /// Fails when [`Contenders::run`] fails.
     pub fn load_script(&mut self, redis: &mut Redis) -> Result<()> {
-        let slot = Slot {
-            operation: Operation::Add,
+        let burst = Burst {
+            operation: BenchOperation::Add,
             session: "write-first".to_owned(),
             content: 100,
             last: 1,
             callers: 1,
             warm_up: 0,
             time: 0,
-            at_least: 1,
-            at_most: 1,
+            min_operations: 1,
+            max_operations: 1,
         };
-        self.run(Contender::ExactlyOnce, &slot)?;
-        redis.clear(&slot)
+        self.run(Contender::ExactlyOnce, &burst)?;
+        redis.clear(&burst)
     }
 
-    /// Gives a contender a slot.
+    /// Runs a burst of a contender.
     ///
     /// # Errors
     ///
-    /// When its process ends, or has no program.
-    pub fn run(&mut self, contender: Contender, slot: &Slot) -> Result<Sample> {
+    /// Fails when the process of the contender ends or was not started.
+    pub fn run(&mut self, contender: Contender, burst: &Burst) -> Result<Sample> {
         let worker = match contender {
             Contender::Fred => self.fred.as_mut(),
             Contender::RedisPy | Contender::LangChain => self.python.as_mut(),
             _ => Some(&mut self.natives),
         };
-        let worker = worker.ok_or("its program is not there")?;
-        let sample = worker.run(contender.name(), slot);
+        let worker = worker.ok_or_else(|| format!("{} was not started", contender.name()))?;
+        let sample = worker.run(contender.name(), burst);
         sample.map_err(|error| format!("{}: {error}", contender.name()).into())
     }
 }
 
 impl Programs<'_> {
-    /// The contenders that take part in such a slot.
-    pub fn contenders(&self, operation: Operation, callers: usize) -> Vec<Contender> {
-        let is_there = |contender| match contender {
+    /// Returns the contenders that take part in bursts of this operation.
+    pub fn contenders(&self, operation: BenchOperation, callers: usize) -> Vec<Contender> {
+        let is_available = |contender| match contender {
             Contender::Fred => self.fred.is_some(),
             Contender::RedisPy | Contender::LangChain => self.python.is_some(),
             _ => true,
         };
         Contender::ALL
             .into_iter()
-            .filter(|contender| is_there(*contender) && contender.does(operation, callers))
+            .filter(|contender| {
+                is_available(*contender) && contender.takes_part(operation, callers)
+            })
             .collect()
     }
 }
 
-/// For an operation and for a reply, with every Rust client.
+/// The timeout of an operation or a reply, for all Rust clients.
 const TIMEOUT: Duration = Duration::from_secs(60);

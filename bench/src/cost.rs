@@ -1,4 +1,4 @@
-//! What else it costs: memory, allocations, the size of the component, and the time
+//! Costs other than latency: memory, allocations, the size of the component, and the time
 //! to start.
 
 use std::fs;
@@ -10,60 +10,60 @@ use std::time::Instant;
 use session_memory_host::{COMPONENT, Connect, Delivery};
 
 use crate::allocations::{self, Allocations};
+use crate::burst::{self, BenchClient, BenchOperation, Burst, Result, SessionRef, nanoseconds};
 use crate::contender::{Contender, Natives, Ours, RedisRs, builder};
 use crate::server::Redis;
-use crate::slot::{self, Client, Operation, Result, Session, Slot, nanoseconds};
 use crate::stats::median;
 
-/// All of it.
+/// All costs.
 pub struct Costs {
-    /// Memory of gets.
-    pub memory: Vec<Memory>,
-    /// Allocations of operations.
-    pub allocations: Vec<Counted>,
+    /// The memory of gets.
+    pub memory: Vec<GetMemory>,
+    /// The allocations of operations.
+    pub allocations: Vec<AllocationCosts>,
     /// Bytes of the component.
     pub component: usize,
-    /// Nanoseconds to compile the component, link it and make an instance.
+    /// Nanoseconds to compile the component, link it and create an instance.
     pub compile: f64,
-    /// Nanoseconds of the same with the compiled code on disk.
+    /// Nanoseconds to do the same with the compiled code on disk.
     pub load: f64,
-    /// Nanoseconds to make an instance with an open client, and to drop it; of code
-    /// that is loaded, in a place set aside, without a connection.
+    /// Nanoseconds to create and drop an instance with an open client. The code is loaded,
+    /// the room for the instance is allocated, and nothing connects.
     pub instantiate: f64,
-    /// Nanoseconds of a whole process of the command that asks whether a session
-    /// exists, the compiled code on disk.
+    /// Nanoseconds that a process of the command `session-memory exists` takes, with the
+    /// compiled code on disk.
     pub command: f64,
-    /// Nanoseconds of a process of the same command that only says its version.
+    /// Nanoseconds that a process of `session-memory --version` takes.
     pub command_alone: f64,
 }
 
-/// What a get takes at its peak.
-pub struct Memory {
-    /// Messages.
+/// The memory of a get at its peak.
+pub struct GetMemory {
+    /// The number of messages.
     pub messages: u32,
-    /// Bytes of a message's content.
+    /// Bytes in the content of a message.
     pub content: usize,
-    /// Bytes of the server's reply.
+    /// Bytes in the server's reply.
     pub reply: usize,
-    /// Bytes of the guest's memory with which it succeeds.
+    /// The least guest memory with which the get succeeds, in bytes.
     pub guest: usize,
-    /// Bytes by which the process with the host grows, and one with redis-rs.
+    /// The bytes by which a process with the host grows, and one with redis-rs.
     pub process: Option<(u64, u64)>,
 }
 
-/// Allocations of an operation.
-pub struct Counted {
-    /// Which operation.
-    pub work: String,
-    /// Those in the process of each contender.
-    pub of: Vec<(Contender, f64, f64)>,
+/// The allocations of one operation.
+pub struct AllocationCosts {
+    /// The name of the workload.
+    pub workload: String,
+    /// The allocations and their bytes, for each contender.
+    pub by_contender: Vec<(Contender, f64, f64)>,
 }
 
-/// Measures all of it.
+/// Measures all costs.
 ///
 /// # Errors
 ///
-/// That of the first measurement that fails.
+/// Fails when a measurement fails.
 pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) -> Result<Costs> {
     let (times, sizes) = match quick {
         true => (2, &[(100, 200)][..]),
@@ -72,7 +72,7 @@ pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) 
     let mut memory = Vec::new();
     for (messages, content) in sizes {
         redis.fill(SESSION, *content, *messages)?;
-        memory.push(Memory {
+        memory.push(GetMemory {
             messages: *messages,
             content: *content,
             reply: Redis::reply_bytes(*content, *messages)?,
@@ -82,7 +82,7 @@ pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) 
     }
     redis.fill(SESSION, 200, 10)?;
     let open = |cached: bool| {
-        let runtime = slot::runtime(1)?;
+        let runtime = burst::runtime(1)?;
         let builder = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation);
         let builder = match cached {
             true => builder,
@@ -90,13 +90,13 @@ pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) 
         };
         timed(|| Ok(runtime.block_on(builder.open()).map(drop)?))
     };
-    // The first one leaves it in the cache.
+    // The first call fills the cache.
     open(true)?;
     let prepared = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation)
         .preallocate(1)
         .prepare()?;
     let instantiate = || {
-        let runtime = slot::runtime(1)?;
+        let runtime = burst::runtime(1)?;
         timed(|| Ok(runtime.block_on(prepared.open()).map(drop)?))
     };
     let command = |arguments: &[&str]| {
@@ -104,14 +104,14 @@ pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) 
         command.args(arguments).stdout(Stdio::null());
         timed(|| match command.status()?.success() {
             true => Ok(()),
-            false => Err(format!("{} has failed", cli.display()).into()),
+            false => Err(format!("{} failed", cli.display()).into()),
         })
     };
     let port = address.port().to_string();
     let exists = ["--host", "127.0.0.1", "--port", &port, "exists", SESSION];
     let costs = Costs {
         memory,
-        allocations: counted(redis, &mut Natives::open(address)?)?,
+        allocations: allocations(redis, &mut Natives::open(address)?)?,
         component: COMPONENT.len(),
         compile: repeated(times.min(5), || open(false))?,
         load: repeated(times, || open(true))?,
@@ -125,21 +125,22 @@ pub fn measure(address: SocketAddr, redis: &mut Redis, cli: &Path, quick: bool) 
 
 const SESSION: &str = "costs";
 
-/// The median time of so many.
+/// Returns the median time of some runs.
 fn repeated(times: usize, once: impl Fn() -> Result<f64>) -> Result<f64> {
     let times: Vec<f64> = (0..times).map(|_| once()).collect::<Result<_>>()?;
     Ok(median(times).ok_or("nothing was timed")?)
 }
 
+/// Returns the nanoseconds of one run.
 fn timed(once: impl FnOnce() -> Result<()>) -> Result<f64> {
     let begin = Instant::now();
     once()?;
     Ok(nanoseconds(begin.elapsed()) as f64)
 }
 
-/// The least memory that a guest must be granted for a get to succeed.
+/// Returns the least guest memory with which a get succeeds.
 fn guest_memory(address: SocketAddr, messages: u32) -> Result<usize> {
-    let runtime = slot::runtime(1)?;
+    let runtime = burst::runtime(1)?;
     let get = |bytes| {
         runtime.block_on(async {
             let builder = builder(address, Delivery::ExactlyOnce, Connect::WithFirstOperation)
@@ -161,11 +162,11 @@ fn guest_memory(address: SocketAddr, messages: u32) -> Result<usize> {
     Ok(enough)
 }
 
-/// Memory of a guest comes in pages.
+/// The size of a page of guest memory.
 const PAGE: usize = 64 * 1024;
 
-/// By how much a process grows at the peak of a get: one with the host, and one with
-/// redis-rs. None where the system does not say.
+/// Returns the bytes by which a process grows at the peak of a get: a process with the
+/// host, and one with redis-rs. `None` where the operating system does not tell.
 fn process_memory(address: SocketAddr, messages: u32) -> Result<Option<(u64, u64)>> {
     let growth = |contender: &str| -> Result<Option<u64>> {
         let output = Command::new(std::env::current_exe()?)
@@ -180,20 +181,20 @@ fn process_memory(address: SocketAddr, messages: u32) -> Result<Option<(u64, u64
         let text = String::from_utf8(output.stdout)?;
         match output.status.success() {
             true => Ok(text.trim().parse().ok()),
-            false => Err(format!("the process that gets with {contender} has failed").into()),
+            false => Err(format!("the process for the memory of {contender} failed").into()),
         }
     };
     Ok(growth("ours")?.zip(growth("redis-rs")?))
 }
 
-/// What the process is for that [`process_memory`] starts: it prints by how many
-/// bytes it grows when it gets, if it can know.
+/// Runs a get and prints the bytes by which this process grew, if the operating system
+/// tells. [`process_memory`] starts a process for this.
 ///
 /// # Errors
 ///
-/// The client's.
+/// Fails when the client fails.
 pub fn growth(contender: &str, address: SocketAddr, messages: u32) -> Result<()> {
-    slot::runtime(1)?.block_on(async {
+    burst::runtime(1)?.block_on(async {
         match contender {
             "ours" => get(Ours::open(address, Delivery::ExactlyOnce).await?, messages).await,
             _ => get(RedisRs::open(address).await?, messages).await,
@@ -201,8 +202,8 @@ pub fn growth(contender: &str, address: SocketAddr, messages: u32) -> Result<()>
     })
 }
 
-async fn get(mut client: impl Client, messages: u32) -> Result<()> {
-    let session = Session {
+async fn get(mut client: impl BenchClient, messages: u32) -> Result<()> {
+    let session = SessionRef {
         id: SESSION.to_owned(),
         key: format!("session:{SESSION}"),
     };
@@ -218,7 +219,7 @@ async fn get(mut client: impl Client, messages: u32) -> Result<()> {
     Ok(())
 }
 
-/// A field of what Linux knows of this process, in bytes.
+/// Returns a field of `/proc/self/status`, in bytes.
 fn status(field: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -226,20 +227,20 @@ fn status(field: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Allocations of operations, of those contenders that run in this process.
-fn counted(redis: &mut Redis, natives: &mut Natives) -> Result<Vec<Counted>> {
-    let of = [
+/// Counts the allocations of operations, for the contenders that run in this process.
+fn allocations(redis: &mut Redis, natives: &mut Natives) -> Result<Vec<AllocationCosts>> {
+    let contenders = [
         Contender::RedisRs,
         Contender::ExactlyOnce,
         Contender::AtMostOnce,
     ];
     let mut all = Vec::new();
-    for (work, operation) in [
-        ("add 200 B", Operation::Add),
-        ("get 10 × 200 B", Operation::Get),
-        ("exists", Operation::Exists),
+    for (workload, operation) in [
+        ("add 200 B", BenchOperation::Add),
+        ("get 10 × 200 B", BenchOperation::Get),
+        ("exists", BenchOperation::Exists),
     ] {
-        let slot = Slot {
+        let burst = Burst {
             operation,
             session: SESSION.to_owned(),
             content: 200,
@@ -247,27 +248,27 @@ fn counted(redis: &mut Redis, natives: &mut Natives) -> Result<Vec<Counted>> {
             callers: 1,
             warm_up: 2,
             time: 0,
-            at_least: 100,
-            at_most: 100,
+            min_operations: 100,
+            max_operations: 100,
         };
-        let mut counted = Vec::new();
-        for contender in of {
-            if contender.does(operation, 1) {
-                allocations::count();
-                let sample = natives.run(contender, &slot);
-                let Allocations { count, bytes } = allocations::counted();
+        let mut by_contender = Vec::new();
+        for contender in contenders {
+            if contender.takes_part(operation, 1) {
+                allocations::start_counting();
+                let sample = natives.run(contender, &burst);
+                let Allocations { count, bytes } = allocations::stop_counting();
                 let operations = sample?.operations as f64;
-                counted.push((
+                by_contender.push((
                     contender,
                     count as f64 / operations,
                     bytes as f64 / operations,
                 ));
-                redis.clear(&slot)?;
+                redis.clear(&burst)?;
             }
         }
-        all.push(Counted {
-            work: work.to_owned(),
-            of: counted,
+        all.push(AllocationCosts {
+            workload: workload.to_owned(),
+            by_contender,
         });
     }
     Ok(all)

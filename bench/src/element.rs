@@ -1,5 +1,5 @@
-//! Elements as a Rust program without this project would write and read them: a
-//! struct, through `serde_json`. The program for fred compiles this file too.
+//! Reads and writes list elements as a Rust program without Session Memory would, with a
+//! struct and `serde_json`. `bench/fred` compiles this file too.
 
 use std::hint::black_box;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,66 +8,66 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::slot::Result;
+use crate::burst::Result;
 
 /// Who wrote a message.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum StoredRole {
     /// The person who talks to the agent.
     User,
     /// The agent.
     Assistant,
 }
 
-/// What is written.
+/// A message to write.
 #[derive(Serialize)]
-struct NewMessage<'a> {
-    role: Role,
+struct OutgoingMessage<'a> {
+    role: StoredRole,
     content: &'a str,
     timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
 }
 
-/// What is read. Metadata stays text, as it does with Session Memory, which costs
-/// less than a tree of values.
+/// A message that was read. Metadata stays text, as with Session Memory. That costs less
+/// than a tree of values.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "a program would look at them")]
-pub struct Message {
-    role: Role,
+#[expect(dead_code, reason = "an application would read the fields")]
+pub struct StoredMessage {
+    role: StoredRole,
     content: String,
     timestamp: String,
     metadata: Option<Box<RawValue>>,
     id: Option<String>,
 }
 
-/// The element of a message of the user's that is written now.
+/// Encodes a new message of the user as an element.
 ///
 /// # Errors
 ///
-/// None that is expected.
+/// Fails when `serde_json` cannot encode the message, which is not expected.
 pub fn encode(content: &str) -> Result<String> {
-    Ok(serde_json::to_string(&NewMessage {
-        role: Role::User,
+    Ok(serde_json::to_string(&OutgoingMessage {
+        role: StoredRole::User,
         content,
-        // The form that chrono has for JSON.
+        // The format that chrono uses in JSON.
         timestamp: format!("{:?}", utc_now()),
         metadata: None,
     })?)
 }
 
-/// Reads elements to messages.
+/// Decodes elements into messages.
 ///
 /// # Errors
 ///
-/// When one is no message.
-pub fn decode(elements: &[String]) -> Result<Vec<Message>> {
+/// Fails when an element is not a message.
+pub fn decode(elements: &[String]) -> Result<Vec<StoredMessage>> {
     let messages = elements
         .iter()
         .map(|element| serde_json::from_str(element))
         .collect::<serde_json::Result<_>>()?;
-    // The optimizer is to leave nothing out.
+    // Otherwise the optimizer could omit fields that nobody reads.
     Ok(black_box(messages))
 }
 

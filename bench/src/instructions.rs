@@ -1,18 +1,19 @@
-//! Instructions of an operation, counted by Valgrind: the same on every machine of a kind
-//! and whatever else it does, unlike times. `cargo xtask bench --against` compiles this
-//! file too.
+//! Counts the instructions of an operation with Valgrind. Unlike times, they are
+//! the same on every machine of a kind, whatever else it does. `cargo xtask bench --against`
+//! compiles this file too.
 //!
-//! They are those of the driver's process outside of the kernel, all threads. Two processes
-//! run the operation, one more often than the other; the difference is free of what a
-//! process takes to start.
+//! Counted are the instructions of all threads of the driver's process, outside the kernel.
+//! Two processes run the operation a different number of times. The difference does not
+//! include the start of a process.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The operations of the driver that are counted. With each, how often one process runs it
-/// so that nothing is new to it any more, and how much more often the other one does. Many
-/// callers are left out: how their calls go together is chance.
+/// The operations of the driver that are counted. The first number is how often the first
+/// process runs the operation, to be warm. The second number is how many more times the
+/// second process runs it. Operations of many callers are omitted: chance decides which of
+/// their calls are sent together.
 pub const OPERATIONS: [(&str, u32, u32); 9] = [
     ("add", 100, 400),
     ("add-at-most-once", 100, 400),
@@ -25,10 +26,10 @@ pub const OPERATIONS: [(&str, u32, u32); 9] = [
     ("fresh", 20, 80),
 ];
 
-/// What Valgrind is to be installed from.
-pub const INSTALL_HINT: &str = "install valgrind: the package has that name everywhere";
+/// Tells a person how to install Valgrind.
+pub const INSTALL_HINT: &str = "install the package valgrind";
 
-/// Whether there is a Valgrind on PATH.
+/// Whether Valgrind is on PATH.
 pub fn can_count() -> bool {
     Command::new("valgrind")
         .arg("--version")
@@ -38,18 +39,18 @@ pub fn can_count() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Instructions of one operation, run by a driver against the server at this port. None if
-/// the driver does not know the operation.
+/// Returns the instructions of one operation, run by a driver against the server at this
+/// port. `None` if the driver does not know the operation.
 ///
 /// # Errors
 ///
-/// A line that says what went wrong.
+/// Fails when Valgrind or the driver fails.
 pub fn count(
     driver: &Path,
     port: u16,
     (operation, few, more): (&str, u32, u32),
 ) -> Result<Option<f64>, String> {
-    // What goes wrong on a busy machine, such as a timeout and a retry, only adds.
+    // The smaller of two counts: a timeout or a retry on a busy machine only adds to it.
     let least = |times| -> Result<Option<f64>, String> {
         let totals = [(); 2].map(|()| total(driver, port, operation, times));
         let [one, other] = totals;
@@ -61,7 +62,7 @@ pub fn count(
     }
 }
 
-/// Instructions of a whole process that runs an operation so often.
+/// Returns the instructions of a whole process that runs an operation `times` times.
 fn total(driver: &Path, port: u16, operation: &str, times: u32) -> Result<Option<f64>, String> {
     let failed = |error: String| format!("valgrind of {operation}: {error}");
     let mut process = Command::new("valgrind")
@@ -73,9 +74,9 @@ fn total(driver: &Path, port: u16, operation: &str, times: u32) -> Result<Option
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
-    // It ends when its standard input does.
-    if let Some(mut orders) = process.stdin.take() {
-        writeln!(orders, "{operation} {times}").map_err(|error| failed(error.to_string()))?;
+    // The driver ends when its standard input does.
+    if let Some(mut requests) = process.stdin.take() {
+        writeln!(requests, "{operation} {times}").map_err(|error| failed(error.to_string()))?;
     }
     let output = process
         .wait_with_output()
@@ -83,16 +84,16 @@ fn total(driver: &Path, port: u16, operation: &str, times: u32) -> Result<Option
     if output.stdout.trim_ascii() == b"unknown" {
         return Ok(None);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    match collected(&said) {
+    let printed = String::from_utf8_lossy(&output.stderr);
+    match collected(&printed) {
         Some(instructions) if output.status.success() => Ok(Some(instructions)),
-        _ => Err(failed(said.into_owned())),
+        _ => Err(failed(printed.into_owned())),
     }
 }
 
-/// The total among what Callgrind says at its end.
-fn collected(said: &str) -> Option<f64> {
-    let (_, total) = said.split_once("Collected : ")?;
+/// Returns the total that Callgrind prints at its end.
+fn collected(printed: &str) -> Option<f64> {
+    let (_, total) = printed.split_once("Collected : ")?;
     total.lines().next()?.trim().parse().ok()
 }
 
@@ -102,8 +103,8 @@ mod tests {
 
     #[test]
     fn the_total_is_found() {
-        let said = "==7== Events    : Ir\n==7== Collected : 184414619\n==7== \n";
-        assert_eq!(collected(said), Some(184_414_619.0));
+        let printed = "==7== Events    : Ir\n==7== Collected : 184414619\n==7== \n";
+        assert_eq!(collected(printed), Some(184_414_619.0));
         assert_eq!(collected("==7== \n"), None);
     }
 }

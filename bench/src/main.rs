@@ -1,26 +1,28 @@
-//! Session Memory side by side with other clients of Redis that do the same work:
-//! one run, one private server, every contender in every round, so that ratios hold
-//! on a machine that does other things too. `cargo xtask bench` starts it.
+//! Compares Session Memory with other Redis clients that do the same work.
+//!
+//! All contenders use one private server and take part in every round. So the ratios
+//! also hold on a machine that does other things. `cargo xtask bench` starts this program.
 //!
 //! ```text
-//! rounds          works, again and again: who has a turn when, and the ratios
-//!   contender     those who are compared, in processes of their own
-//!     slot        one contender's turn: the loop that times it
-//!     element     what clients without this project write around their library
-//!   server        what lies in Redis, and the time that it uses
-//!   stats         medians, and their 95 % intervals
-//!   awake         cores that do not fall asleep in between
-//!   pinned        a core for the server and one for its clients
-//! cost            memory, allocations, size, start
-//!   allocations   the allocator that counts them
-//! instructions    what an operation executes
-//! targets         what is to be reached
-//! report, plot    what is shown of it
-//!   shown         numbers with units
+//! rounds          repeats the workloads, orders the bursts, computes the ratios
+//!   contender     the clients that are compared, in their own processes
+//!     burst       the loop that times the operations of one contender
+//!     element     JSON as a program without Session Memory writes and reads it
+//!   server        the sessions in Redis, and the server's CPU time
+//!   stats         medians with 95 % intervals
+//!   awake, spin   keeps the cores awake
+//!   pinned        one core for the server, another one for its clients
+//! cost            memory, allocations, size, start-up time
+//!   allocations   the allocator that counts allocations
+//! instructions    instructions of an operation
+//! targets         targets for Session Memory
+//! report, plot    the report and its plots
+//!   shown         formats numbers with units
 //! ```
 
 mod allocations;
 mod awake;
+mod burst;
 mod contender;
 mod cost;
 mod element;
@@ -31,10 +33,11 @@ mod report;
 mod rounds;
 mod server;
 mod shown;
-mod slot;
+mod spin;
 mod stats;
 mod targets;
 
+use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,23 +47,23 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser};
 
 use awake::Awake;
+use burst::{BenchOperation, Result};
 use contender::{Contenders, Programs};
 use report::Report;
-use rounds::{Effort, Work};
+use rounds::{Effort, Workload};
 use server::Redis;
-use slot::{Operation, Result};
 
-/// Compares Session Memory with other clients of Redis. `cargo xtask bench` does all
-/// that this needs.
+/// Compares Session Memory with other Redis clients. `cargo xtask bench` builds and starts
+/// everything that this program needs.
 #[derive(Parser)]
-enum Cli {
-    /// Measures, and writes the report.
+enum Arguments {
+    /// Measures everything and writes the report.
     Run(Run),
-    /// Runs the slots that standard input asks for, with the clients of this program.
+    /// Runs the bursts requested on standard input, with the clients linked into this program.
     Serve { address: SocketAddr },
     /// Spins until standard input ends.
     Spin,
-    /// Prints by how many bytes this process grows when it reads a session.
+    /// Prints the bytes by which this process grows when it reads a session.
     Growth {
         contender: String,
         address: SocketAddr,
@@ -70,40 +73,40 @@ enum Cli {
 
 #[derive(Args)]
 struct Run {
-    /// The server; sessions that begin with `read-`, `write-` and `costs` are lost.
+    /// The server. Sessions that begin with `read-`, `write-` and `costs` are deleted.
     address: SocketAddr,
-    /// The folder of the report and the plots.
+    /// The folder for the report and the plots.
     #[arg(long)]
     output: PathBuf,
-    /// The command `session-memory`.
+    /// The program `session-memory`.
     #[arg(long)]
     cli: PathBuf,
-    /// The program of bench/driver, whose instructions are counted.
+    /// The program of bench/driver, to count its instructions.
     #[arg(long)]
     driver: PathBuf,
-    /// The program that takes part for fred.
+    /// The program of bench/fred.
     #[arg(long)]
     fred: Option<PathBuf>,
-    /// A Python that has what bench/python/requirements.txt says.
+    /// A Python with the packages of bench/python/requirements.txt.
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Little of everything, to see that it works.
+    /// Measures a little of everything, to check that the benchmark works.
     #[arg(long)]
     quick: bool,
-    /// Nothing but the works whose names begin with this, and no report.
+    /// Measures only the workloads whose names begin with this, and writes no report.
     #[arg(long)]
     only: Option<String>,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse() {
-        Cli::Run(run) => bench(&run),
-        Cli::Serve { address } => contender::serve(address),
-        Cli::Spin => {
-            awake::spin();
+    let result = match Arguments::parse() {
+        Arguments::Run(run) => bench(&run),
+        Arguments::Serve { address } => contender::serve(address),
+        Arguments::Spin => {
+            spin::until_input_ends();
             Ok(())
         }
-        Cli::Growth {
+        Arguments::Growth {
             contender,
             address,
             messages,
@@ -122,10 +125,10 @@ fn bench(run: &Run) -> Result<()> {
     let begin = Instant::now();
     let mut left_out = Vec::new();
     if run.fred.is_none() {
-        left_out.push("fred, which was not built".to_owned());
+        left_out.push("fred (not built)".to_owned());
     }
     if run.python.is_none() {
-        left_out.push("Python's clients, which were not installed".to_owned());
+        left_out.push("the Python clients (not installed)".to_owned());
     }
     let programs = Programs {
         address: run.address,
@@ -135,44 +138,44 @@ fn bench(run: &Run) -> Result<()> {
     let mut redis = Redis::connect(run.address)?;
     Contenders::start(&programs)?.load_script(&mut redis)?;
 
-    let mut works = works(run.quick);
+    let mut workloads = workloads(run.quick);
     if let Some(only) = &run.only {
-        works.retain(|work| work.name().starts_with(only));
+        workloads.retain(|workload| workload.name().starts_with(only));
     }
     let effort = match run.quick {
         true => Effort {
             rounds: 2,
             limit: Duration::ZERO,
-            turns: 1,
-            time: 4,
+            bursts: 1,
+            burst_time: 4,
             share: Duration::ZERO,
         },
         false => Effort {
             rounds: 8,
             limit: Duration::from_secs(9 * 60),
-            turns: 4,
-            time: 12,
+            bursts: 4,
+            burst_time: 12,
             share: Duration::from_secs(2),
         },
     };
-    let all = rounds::measure(&programs, &mut redis, &works, effort)?;
+    let all = rounds::measure(&programs, &mut redis, &workloads, effort)?;
     for measured in &all {
-        println!("{}: {}", measured.work.name(), report::line(measured));
+        println!("{}: {}", measured.workload.name(), report::line(measured));
     }
     if run.only.is_some() {
         return Ok(());
     }
-    eprintln!("memory, size, start");
+    eprintln!("measuring memory, allocations and start-up");
     let costs = {
-        let _awake = Awake::keep()?;
+        let _awake = Awake::keep(&env::current_exe()?)?;
         cost::measure(run.address, &mut redis, &run.cli, run.quick)?
     };
-    eprintln!("instructions");
+    eprintln!("counting instructions");
     let instructions = match instructions::can_count() {
         true => instructions(run)?,
         false => {
             let hint = instructions::INSTALL_HINT;
-            left_out.push(format!("instructions; to count them, {hint}"));
+            left_out.push(format!("instructions (to count them, {hint})"));
             Vec::new()
         }
     };
@@ -191,14 +194,14 @@ fn bench(run: &Run) -> Result<()> {
     };
     fs::write(run.output.join("report.md"), report.text())?;
     match run.quick {
-        true => eprintln!("it works; of a quick run, the figures say nothing"),
+        true => eprintln!("the benchmark works; the figures of a quick run mean nothing"),
         false => println!("{}", report::target_table(&targets::targets(&all, &costs))),
     }
-    eprintln!("{} s", begin.elapsed().as_secs());
+    eprintln!("finished after {} s", begin.elapsed().as_secs());
     Ok(())
 }
 
-/// What the operations of the driver execute; of a quick run the first two.
+/// Counts the instructions of the driver's operations. A quick run counts two operations.
 fn instructions(run: &Run) -> Result<Vec<(&'static str, f64)>> {
     let count = match run.quick {
         true => 2,
@@ -212,9 +215,9 @@ fn instructions(run: &Run) -> Result<Vec<(&'static str, f64)>> {
     Ok(counted)
 }
 
-/// What is measured, in the order of the report.
-fn works(quick: bool) -> Vec<Work> {
-    let work = |operation, content, last, callers| Work {
+/// Returns the workloads in the order of the report.
+fn workloads(quick: bool) -> Vec<Workload> {
+    let workload = |operation, content, last, callers| Workload {
         operation,
         content,
         last,
@@ -228,32 +231,36 @@ fn works(quick: bool) -> Vec<Work> {
             &[8, 64][..],
         ),
     };
-    let mut works = Vec::new();
-    let by_size = |operation| sizes.iter().map(move |size| work(operation, *size, 10, 1));
-    works.extend(by_size(Operation::Add));
-    works.extend(by_size(Operation::Get));
-    works.extend(by_size(Operation::Turn));
-    works.extend(
+    let mut workloads = Vec::new();
+    let by_size = |operation| {
+        sizes
+            .iter()
+            .map(move |size| workload(operation, *size, 10, 1))
+    };
+    workloads.extend(by_size(BenchOperation::Add));
+    workloads.extend(by_size(BenchOperation::Get));
+    workloads.extend(by_size(BenchOperation::Turn));
+    workloads.extend(
         lengths
             .iter()
-            .map(|length| work(Operation::Get, 200, *length, 1)),
+            .map(|length| workload(BenchOperation::Get, 200, *length, 1)),
     );
     if !quick {
-        works.push(work(Operation::Get, 4_000, 1_000, 1));
+        workloads.push(workload(BenchOperation::Get, 4_000, 1_000, 1));
     }
-    works.push(work(Operation::Exists, 200, 10, 1));
-    works.push(work(Operation::Fresh, 200, 10, 1));
+    workloads.push(workload(BenchOperation::Exists, 200, 10, 1));
+    workloads.push(workload(BenchOperation::Fresh, 200, 10, 1));
     for callers in callers {
         for operation in [
-            Operation::Add,
-            Operation::Get,
-            Operation::Exists,
-            Operation::Turn,
+            BenchOperation::Add,
+            BenchOperation::Get,
+            BenchOperation::Exists,
+            BenchOperation::Turn,
         ] {
-            works.push(work(operation, 200, 10, *callers));
+            workloads.push(workload(operation, 200, 10, *callers));
         }
     }
-    works
+    workloads
 }
 
 #[cfg(test)]
@@ -261,11 +268,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn works_are_measured_once() {
+    fn no_workload_is_measured_twice() {
         for quick in [true, false] {
-            let works = works(quick);
-            for (number, work) in works.iter().enumerate() {
-                assert!(!works[..number].contains(work), "{}", work.name());
+            let workloads = workloads(quick);
+            for (number, workload) in workloads.iter().enumerate() {
+                assert!(
+                    !workloads[..number].contains(workload),
+                    "{}",
+                    workload.name()
+                );
             }
         }
     }

@@ -1,23 +1,23 @@
-//! Keeps a client and its server on cores of their own. `cargo xtask bench --against`
+//! Keeps the server on one core and its clients on another. `cargo xtask bench --against`
 //! compiles this file too.
 //!
-//! Left alone, the kernel puts the two on one core or on two, and changes its mind. With
-//! one caller that decides what a ratio comes to: on one core nobody waits for a core to be
-//! woken, and everything else counts for more.
+//! Otherwise the kernel puts both on one core or on two, and moves them now and then. With
+//! one caller, that changes the ratios: on one core nobody waits for a core to be woken, so
+//! everything else has a larger share of the time.
 
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// Processes that stay on their cores until this is dropped. Where there is one core, or no
-/// `taskset`, they go where they like.
+/// Pins processes to their cores until it is dropped. It does nothing where there is only
+/// one core or no `taskset`.
 pub struct Pinned {
     processes: Vec<u32>,
     cores: usize,
 }
 
 impl Pinned {
-    /// Puts the server on the last core and the clients, of which one works at a time, on
-    /// the first.
+    /// Pins the server to the last core and the clients to the first. Only one client works
+    /// at a time.
     pub fn keep(server: u32, clients: impl IntoIterator<Item = u32>) -> Pinned {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let mut pinned = Pinned {
@@ -45,8 +45,7 @@ impl Drop for Pinned {
     }
 }
 
-/// Lets a process run on these cores alone, with all its threads. What does not work is
-/// left as it is.
+/// Lets all threads of a process run only on these cores. Failures are ignored.
 fn allow(process: u32, cores: &str) {
     let _ = Command::new("taskset")
         .args(["--all-tasks", "--cpu-list", "--pid", cores])

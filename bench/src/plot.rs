@@ -1,4 +1,4 @@
-//! Plots, as SVG on white, so that they can be read on any background.
+//! The plots: SVG with a white background, to be readable everywhere.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use plotters::prelude::{
 };
 use plotters::style::{Color, ShapeStyle};
 
+use crate::burst::{BenchOperation, Result};
 use crate::contender::Contender;
-use crate::rounds::{Measured, Work};
+use crate::rounds::{Measured, Workload};
 use crate::shown::{shown_bytes, shown_count, shown_time};
-use crate::slot::{Operation, Result};
 
-/// The names of the files, each with its title.
+/// The file names of the plots, with their titles.
 pub const PLOTS: [(&str, &str); 4] = [
     ("add-by-size.svg", "Add a message: latency by size"),
     (
@@ -30,24 +30,24 @@ pub const PLOTS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Draws all of them.
+/// Draws all plots.
 ///
 /// # Errors
 ///
-/// When a file cannot be written.
+/// Fails when a file cannot be written.
 pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
     let count = |number: &f64| shown_count(number.round() as usize);
     let time = |nanoseconds: &f64| shown_time(*nanoseconds);
     let [add_by_size, get_by_size, get_by_length, add_by_callers] = PLOTS;
     let size = Axis {
         title: "content of a message",
-        of: |work| work.content as f64,
+        of: |workload| workload.content as f64,
         base: 10.0,
         label: &|bytes: &f64| shown_bytes(*bytes),
     };
     Plot {
         name: add_by_size,
-        works: |work| work.operation == Operation::Add && work.callers == 1,
+        workloads: |workload| workload.operation == BenchOperation::Add && workload.callers == 1,
         x: size,
         y_title: "p50, one caller",
         y_label: &time,
@@ -56,7 +56,11 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
     .draw(all, folder)?;
     Plot {
         name: get_by_size,
-        works: |work| work.operation == Operation::Get && work.last == 10 && work.callers == 1,
+        workloads: |workload| {
+            workload.operation == BenchOperation::Get
+                && workload.last == 10
+                && workload.callers == 1
+        },
         x: size,
         y_title: "p50, one caller",
         y_label: &time,
@@ -65,10 +69,14 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
     .draw(all, folder)?;
     Plot {
         name: get_by_length,
-        works: |work| work.operation == Operation::Get && work.content == 200 && work.callers == 1,
+        workloads: |workload| {
+            workload.operation == BenchOperation::Get
+                && workload.content == 200
+                && workload.callers == 1
+        },
         x: Axis {
             title: "messages of the session",
-            of: |work| f64::from(work.last),
+            of: |workload| f64::from(workload.last),
             base: 10.0,
             label: &count,
         },
@@ -79,10 +87,10 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
     .draw(all, folder)?;
     Plot {
         name: add_by_callers,
-        works: |work| work.operation == Operation::Add && work.content == 200,
+        workloads: |workload| workload.operation == BenchOperation::Add && workload.content == 200,
         x: Axis {
             title: "concurrent callers",
-            of: |work| work.callers as f64,
+            of: |workload| workload.callers as f64,
             base: 8.0,
             label: &count,
         },
@@ -93,28 +101,28 @@ pub fn draw(all: &[Measured], folder: &Path) -> Result<()> {
     .draw(all, folder)
 }
 
-/// What is drawn, on logarithmic axes.
+/// A plot with logarithmic axes.
 struct Plot<'a> {
-    /// The file and the title.
+    /// The file name and the title.
     name: (&'static str, &'static str),
-    works: fn(Work) -> bool,
+    workloads: fn(Workload) -> bool,
     x: Axis<'a>,
     y_title: &'static str,
     y_label: &'a dyn Fn(&f64) -> String,
     y_of: Y,
 }
 
-/// What the works are put beside each other by.
+/// The horizontal axis: a parameter of the workloads.
 #[derive(Clone, Copy)]
 struct Axis<'a> {
     title: &'static str,
-    of: fn(Work) -> f64,
-    /// Of its marks.
+    of: fn(Workload) -> f64,
+    /// The base of the logarithm for the ticks.
     base: f64,
     label: &'a dyn Fn(&f64) -> String,
 }
 
-/// What of a row is drawn.
+/// The value of a row that is drawn.
 #[derive(Clone, Copy)]
 enum Y {
     P50,
@@ -169,14 +177,14 @@ impl Plot<'_> {
     fn points(&self, all: &[Measured], contender: Contender) -> Vec<(f64, f64)> {
         let mut points: Vec<(f64, f64)> = all
             .iter()
-            .filter(|measured| (self.works)(measured.work))
+            .filter(|measured| (self.workloads)(measured.workload))
             .filter_map(|measured| {
                 let row = measured.row(contender)?;
                 let y = match self.y_of {
                     Y::P50 => row.p50,
                     Y::Rate => row.rate,
                 };
-                Some(((self.x.of)(measured.work), y))
+                Some(((self.x.of)(measured.workload), y))
             })
             .collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -187,7 +195,7 @@ impl Plot<'_> {
 const LEGEND_WIDTH: i32 = 190;
 const FONT: (&str, i32) = ("sans-serif", 14);
 
-/// A range that holds the values, with some room around them.
+/// Returns a range that includes the values, with some margin.
 fn around(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     let (least, greatest) = values.fold((f64::MAX, f64::MIN), |(least, greatest), value| {
         (least.min(value), greatest.max(value))
@@ -195,8 +203,8 @@ fn around(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     least * 0.8..greatest * 1.25
 }
 
-/// Of those that can be told apart with any kind of sight, as Okabe and Ito chose
-/// them.
+/// Returns the color and width of a line. The colors are from Okabe and Ito's palette,
+/// which is readable with any kind of color vision.
 fn style(contender: Contender) -> ShapeStyle {
     let (color, width) = match contender {
         Contender::Floor => (RGBColor(120, 120, 120), 2),
@@ -216,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_has_room_around_its_values() {
+    fn a_range_has_a_margin_around_its_values() {
         assert_eq!(around([20.0, 10.0, 40.0].into_iter()), 8.0..50.0);
     }
 }

@@ -12,48 +12,49 @@ use crate::cost::Costs;
 use crate::rounds::{Effort, Measured, Row};
 use crate::shown::{shown_bytes, shown_count, shown_rate, shown_time};
 use crate::stats::Estimate;
-use crate::targets::{Target, Unit, targets};
+use crate::targets::{Quantity, Target, targets};
 
-/// All that a report says.
+/// The contents of the report.
 pub struct Report<'a> {
-    /// Every work.
+    /// The results of all workloads.
     pub all: &'a [Measured],
-    /// Everything else.
+    /// Memory, allocations, size and start-up time.
     pub costs: &'a Costs,
-    /// Operations of the driver, and the instructions of each.
+    /// The driver's operations, each with its instructions.
     pub instructions: &'a [(&'static str, f64)],
     /// The server's name and version.
     pub server: String,
-    /// Whether it is the report of a quick run.
+    /// Whether the run was a quick one.
     pub quick: bool,
-    /// How it was measured.
+    /// The amount of measuring.
     pub effort: Effort,
-    /// Those who did not take part, each with the reason.
+    /// What this run left out, each with the reason.
     pub left_out: &'a [String],
-    /// The names of the plots' files, each with its title.
+    /// The file names of the plots, with their titles.
     pub plots: &'a [(&'static str, &'static str)],
 }
 
 impl Report<'_> {
-    /// The whole text.
+    /// Returns the whole text.
     pub fn text(&self) -> String {
         let mut text = format!("# Benchmark\n\n{INTRODUCTION}\n");
         if self.quick {
-            text += "\n**This was a quick run, to see that it works: its figures say nothing.**\n";
+            text += "\n**This was a quick run, to check that the benchmark works. Its figures mean nothing.**\n";
         }
         text += &self.machine();
         text += METHOD;
         let Effort {
             rounds,
-            turns,
-            time,
+            bursts,
+            burst_time,
             ..
         } = self.effort;
         let most = self.all.iter().map(|measured| measured.rounds).max();
         let _ = write!(
             text,
-            "\nThis run: {rounds} to {} rounds a work, of at most {turns} turns a contender, of \
-             {time} ms each, three times that with more than one caller.\n",
+            "\nThis run: {rounds} to {} rounds for each workload. In a round, a contender had at \
+             most {bursts} bursts of {burst_time} ms, or three times as long with more than one \
+             caller.\n",
             most.unwrap_or_default()
         );
         for left_out in self.left_out {
@@ -64,7 +65,7 @@ impl Report<'_> {
         }
         text += "\n## Latency\n";
         self.tables(&mut text, |callers| callers == 1);
-        text += "\n## Throughput\n\nRatios are those of operations a second: more is better.\n";
+        text += "\n## Throughput\n\nThe ratios compare operations a second: more is better.\n";
         self.tables(&mut text, |callers| callers > 1);
         text += &self.memory();
         text += &self.allocations();
@@ -89,7 +90,7 @@ impl Report<'_> {
         });
         let cpu = cpu.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        // Without what a distribution adds.
+        // Without the suffix of a distribution.
         let kernel = kernel.trim().split('-').next().unwrap_or_default();
         let mut versions = vec![self.server.clone()];
         for (lock, package, name) in [
@@ -123,11 +124,11 @@ impl Report<'_> {
 
     fn tables(&self, text: &mut String, callers: impl Fn(usize) -> bool) {
         for measured in self.all {
-            if callers(measured.work.callers) {
+            if callers(measured.workload.callers) {
                 let _ = write!(
                     text,
                     "\n### {}\n\n{}",
-                    measured.work.name(),
+                    measured.workload.name(),
                     table(measured)
                 );
             }
@@ -135,9 +136,10 @@ impl Report<'_> {
     }
 
     fn memory(&self) -> String {
-        let mut text = "\n## Memory\n\nThe guest's memory is the least that it must be granted \
-             for the get to succeed. A process grows by what its resident set has at the peak of \
-             its first get beyond what it had before; for ours, that includes the guest.\n\n\
+        let mut text = "\n## Memory\n\nThe guest's memory is the smallest limit with which the \
+             get succeeds. The growth of a process is the peak of its resident set during its \
+             first get, less the resident set before. For ours, it includes the guest's \
+             memory.\n\n\
              | get | reply | guest | to the reply | process, ours | process, redis-rs |\n\
              |---|--:|--:|--:|--:|--:|\n"
             .to_owned();
@@ -160,16 +162,16 @@ impl Report<'_> {
     }
 
     fn allocations(&self) -> String {
-        let mut text = "\n## Allocations\n\nAn operation's, in the process; the guest's own are \
-             in its memory and not among them.\n\n| work | contender | allocations | bytes |\n\
+        let mut text = "\n## Allocations\n\nThe allocations of one operation in the client's \
+             process, without those inside the guest's memory.\n\n| work | contender | allocations | bytes |\n\
              |---|---|--:|--:|\n"
             .to_owned();
-        for counted in &self.costs.allocations {
-            for (contender, count, bytes) in &counted.of {
+        for costs in &self.costs.allocations {
+            for (contender, count, bytes) in &costs.by_contender {
                 let _ = writeln!(
                     text,
                     "| {} | {} | {count:.0} | {} |",
-                    counted.work,
+                    costs.workload,
                     contender.name(),
                     shown_bytes(*bytes),
                 );
@@ -182,13 +184,12 @@ impl Report<'_> {
         if self.instructions.is_empty() {
             return String::new();
         }
-        let mut text =
-            "\n## Instructions\n\nAn operation's, outside of the kernel, in the process \
-             of `bench/driver`, whose messages have 200 bytes and no metadata (`valgrind \
-             --tool=callgrind`). They differ by less than 2 % from one run to the next, whatever \
-             the machine does; times cannot be told from them.\n\n\
+        let mut text = "\n## Instructions\n\nThe instructions of one operation in the process of \
+             `bench/driver`, outside the kernel (`valgrind --tool=callgrind`). Messages have \
+             200 bytes and no metadata. Runs differ by less than 2 %, whatever else the machine \
+             does. Instructions do not predict times.\n\n\
              | operation | instructions |\n|---|--:|\n"
-                .to_owned();
+            .to_owned();
         for (operation, instructions) in self.instructions {
             let instructions = shown_count(instructions.round() as usize);
             let _ = writeln!(text, "| {operation} | {instructions} |");
@@ -199,36 +200,36 @@ impl Report<'_> {
     fn start(&self) -> String {
         let costs = self.costs;
         let mut text = "\n## Size and start\n\n| | |\n|---|--:|\n".to_owned();
-        for (what, value) in [
+        for (name, value) in [
             ("the component", shown_bytes(costs.component as f64)),
             (
-                "compile it, link it, make an instance",
+                "compile it, link it, create an instance",
                 shown_time(costs.compile),
             ),
             (
-                "the same with the compiled code on disk",
+                "the same, with the compiled code on disk",
                 shown_time(costs.load),
             ),
             (
-                "make an instance of code that is loaded, and drop it",
+                "create and drop an instance, with the code loaded",
                 shown_time(costs.instantiate),
             ),
             (
-                "the command asks exists, whole process, compiled code on disk",
+                "a process of `session-memory exists`, with the compiled code on disk",
                 shown_time(costs.command),
             ),
             (
-                "the command says its version, whole process",
+                "a process of `session-memory --version`",
                 shown_time(costs.command_alone),
             ),
         ] {
-            let _ = writeln!(text, "| {what} | {value} |");
+            let _ = writeln!(text, "| {name} | {value} |");
         }
         text
     }
 }
 
-/// A work's table.
+/// Returns the table of a workload.
 fn table(measured: &Measured) -> String {
     let mut text = "| contender | p50 | p99 | p99.9 | operations/s | CPU, client | CPU, server \
          | to the floor | to redis-rs |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
@@ -261,9 +262,9 @@ fn table(measured: &Measured) -> String {
     text
 }
 
-/// The line of a work for the terminal.
+/// Returns the line of a workload for the terminal.
 pub fn line(measured: &Measured) -> String {
-    let one_caller = measured.work.callers == 1;
+    let one_caller = measured.workload.callers == 1;
     let shown = |row: &Row| {
         let value = match one_caller {
             true => shown_time(row.p50),
@@ -279,18 +280,18 @@ pub fn line(measured: &Measured) -> String {
     rows.join(" | ")
 }
 
-/// The table of what is to be reached.
+/// Returns the table of the targets.
 pub fn target_table(targets: &[Target]) -> String {
-    let mut text = "\n## Targets\n\nRatios of latencies are those of medians with one caller; of \
-         the guest's memory it is the greatest. What is reached is said of the whole \
-         interval.\n\n| work | measured | must | aim | reached? |\n\
+    let mut text = "\n## Targets\n\nRatios of latencies compare the medians with one caller. The \
+         ratio of the guest's memory is the greatest one. A target is reached if the whole \
+         interval reaches it.\n\n| work | measured | must | aim | reached? |\n\
          |---|--:|--:|--:|---|\n"
         .to_owned();
     for target in targets {
-        let shown = |value: f64| match target.unit {
-            Unit::Ratio => format!("{value:.2}"),
-            Unit::Bytes => shown_bytes(value),
-            Unit::Time => shown_time(value),
+        let shown = |value: f64| match target.quantity {
+            Quantity::Ratio => format!("{value:.2}"),
+            Quantity::Bytes => shown_bytes(value),
+            Quantity::Time => shown_time(value),
         };
         let measured = |estimate: Estimate| match estimate.low < estimate.high {
             true => estimate.to_string(),
@@ -300,14 +301,14 @@ pub fn target_table(targets: &[Target]) -> String {
             (_, Some(true)) => "yes, the aim too",
             (Some(true), _) => "yes",
             (Some(false), _) => "no",
-            (None, _) if target.measured.is_some() => "cannot be told",
+            (None, _) if target.measured.is_some() => "undecided",
             (None, _) => "not measured",
         };
         let side = target.good.sign();
         let _ = writeln!(
             text,
             "| {} | {} | {side} {} | {side} {} | {is_reached} |",
-            target.work,
+            target.name,
             target.measured.map_or(NONE.to_owned(), measured),
             shown(target.must),
             shown(target.aim),
@@ -320,7 +321,7 @@ fn shown_ratio(ratio: Option<Estimate>) -> String {
     ratio.map_or(NONE.to_owned(), |ratio| ratio.to_string())
 }
 
-/// The version of a package in a `Cargo.lock`.
+/// Returns the version of a package in a `Cargo.lock`.
 fn locked<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let name = format!("name = \"{name}\"");
     let mut lines = lock.lines().skip_while(|line| **line != name);
@@ -337,55 +338,56 @@ const FRED_LOCK: &str = include_str!("../fred/Cargo.lock");
 const PYTHON: &str = include_str!("../python/requirements.txt");
 
 const INTRODUCTION: &str = "\
-`cargo xtask bench` has written this file. It says what Session Memory costs beside other \
-clients of Redis that do the same work, on one machine and in one run; what holds elsewhere are \
-the ratios, not the times.";
+`cargo xtask bench` writes this file. It compares the cost of Session Memory with that of other \
+Redis clients that do the same work, on one machine and in one run. The ratios also hold \
+elsewhere. The times do not.";
 
 const METHOD: &str = "
-One private Redis on the loopback interface, nothing on disk. Where there is `chrt` and one caller, \
-processes of the idle class keep the cores awake in between; where there is `taskset`, the server \
-has a core of its own then, and the clients have another. The work is done in rounds. Each has \
-new processes, since one differs from the next by some per cent for as long as it lives. In a round \
-every contender has several short turns at each work, in an order that rotates. A turn begins with \
-a fourth of its time to warm up. p50 is the median of the turns' medians; p99 and p99.9 are those \
-of all operations of all turns, where there were enough of them. CPU times are of the whole turn, \
-an operation; the client's is that of its process, all threads.
+One private Redis runs on the loopback interface and keeps nothing on disk. With one caller, \
+processes of the idle class keep the cores awake, where there is `chrt`. The server then has a \
+core of its own, and the clients have another, where there is `taskset`. The work is done in \
+rounds. Each round has new processes, because one process differs from the next by some per cent \
+throughout its life. In a round, every contender has several short bursts of each workload, in an \
+order that rotates. A burst begins with a warm-up of a fourth of its time. p50 is the median of \
+the bursts' medians. p99 and p99.9 are those of all operations of all bursts, if there were \
+enough. CPU times are per operation, over the whole burst. The client's is that of its process, \
+all threads.
 
-A ratio, to the floor and to redis-rs, is that of a turn to the other's turn next to it. Shown are \
-the median, and its 95 % interval in parentheses: a bootstrap of the medians of the rounds. A work \
-takes part until the intervals of ours are within 3 % of the ratio, or the time is over; a ratio \
-whose interval is wider has a `*`. What the interval does not know of is the next build: the same \
-source can take 2 % more or less when its code lies elsewhere; nor another machine.
+A ratio, to the floor or to redis-rs, compares a burst with the other contender's nearby burst. \
+The table shows the median and, in parentheses, its 95 % interval: a bootstrap of the medians of \
+the rounds. A workload takes part until the intervals of ours are within 3 % of the ratio, or the \
+time is over. A `*` marks a wider interval. The interval does not cover another build or another \
+machine: the same source can take 2 % more or less when its code lies elsewhere.
 
-- **floor**: the bytes that the component sends, but a long session in one `LRANGE`, built \
-before, on a Tokio TCP stream with `TCP_NODELAY`; of the replies nothing but the end is looked for. With more callers, each has a \
-connection. A turn is one write. The ids of messages are counted up, since the script would find \
-the message otherwise.
-- **redis-rs**: a multiplexed connection, which all callers share; `TCP_NODELAY`, RESP2. An add \
-is `MULTI`, `RPUSH`, `EXPIRE`, `EXEC` in one write (`pipe().atomic()`), whatever delivery it is \
-compared with; a get is `LRANGE` and `serde_json::from_str` of every element into a struct of \
-owned fields, metadata left as text; exists is `EXISTS`; a turn is an add, then a get.
-- **fred**: the same with fred's client and its transactions, in a process of its own: it \
+- **floor**: sends the component's bytes, prepared beforehand, on a Tokio TCP stream with \
+`TCP_NODELAY`, and reads a long session with one `LRANGE`. It only looks for the end of the \
+replies. Each concurrent caller has its own connection. A turn is one write. The ids of messages \
+are counted up, because the script would otherwise find the message in the list.
+- **redis-rs**: a multiplexed connection that all callers share, with `TCP_NODELAY` and RESP2. An \
+add is `MULTI`, `RPUSH`, `EXPIRE`, `EXEC` in one write (`pipe().atomic()`), for comparison with \
+either delivery. A get is `LRANGE` and `serde_json::from_str` of every element into a struct of \
+owned fields. Metadata stays text. Exists is `EXISTS`. A turn is an add, then a get.
+- **fred**: the same with fred's client and its transactions. It has its own process, because it \
 and the component need features of redis-protocol that exclude one another.
-- **ours**: one `SessionMemory`, which all callers share. The floor of at-most-once delivery is \
-a floor of its own.
-- **redis-py**: `RPUSH`, then `EXPIRE`, two round trips, and `LRANGE` with `json.loads`; with \
-hiredis, in a process of its own, timed there.
-- **langchain**: `RedisChatMessageHistory` of langchain-community, which sends `LPUSH`, then \
-`EXPIRE`, and reads whole sessions in a form of its own.
+- **ours**: one `SessionMemory` that all callers share. At-most-once delivery has a floor of its \
+own.
+- **redis-py**: `RPUSH`, then `EXPIRE`, in two round trips, and `LRANGE` with `json.loads`. It \
+uses hiredis, and runs and is timed in its own process.
+- **langchain**: `RedisChatMessageHistory` of langchain-community. It sends `LPUSH`, then \
+`EXPIRE`, and reads whole sessions in its own format.
 
-Messages have prose with line ends and quotation marks. In sessions that are read, every second \
-message has metadata. One caller runs on Tokio's current-thread runtime, more on the \
-multi-thread one with two workers, all Rust clients alike. `connect, exists` is a new connection \
-for each call, with the library's defaults, and for ours a new instance of the component too. \
-Python takes part with one caller only.
+Messages contain prose with line breaks and quotation marks. In sessions that are only read, every \
+second message has metadata. One caller runs on Tokio's current-thread runtime, more callers on \
+the multi-thread runtime with two workers, for all Rust clients. `connect, exists` uses a new \
+connection for each call, with the library's defaults. For ours it also uses a new instance of the \
+component. Python takes part with one caller only.
 ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rounds::Work;
-    use crate::slot::Operation;
+    use crate::burst::BenchOperation;
+    use crate::rounds::Workload;
     use crate::targets::Good;
 
     #[test]
@@ -403,8 +405,8 @@ mod tests {
             p50_by_round: Vec::new(),
         };
         let measured = Measured {
-            work: Work {
-                operation: Operation::Add,
+            workload: Workload {
+                operation: BenchOperation::Add,
                 content: 200,
                 last: 10,
                 callers: 1,
@@ -425,9 +427,9 @@ mod tests {
     }
 
     #[test]
-    fn targets_say_whether_they_are_reached() {
+    fn the_table_shows_whether_targets_are_reached() {
         let target = |interval: Option<(f64, f64)>| Target {
-            work: "add",
+            name: "add",
             measured: interval.map(|(low, high)| Estimate {
                 median: f64::midpoint(low, high),
                 low,
@@ -436,7 +438,7 @@ mod tests {
             must: 1.1,
             aim: 0.95,
             good: Good::Below,
-            unit: Unit::Ratio,
+            quantity: Quantity::Ratio,
         };
         for (measured, expected) in [
             (
@@ -449,7 +451,7 @@ mod tests {
             ),
             (
                 Some((1.0, 1.2)),
-                "| add | 1.10 (1.00–1.20) * | ≤ 1.10 | ≤ 0.95 | cannot be told |",
+                "| add | 1.10 (1.00–1.20) * | ≤ 1.10 | ≤ 0.95 | undecided |",
             ),
             (Some((1.2, 1.2)), "| add | 1.20 | ≤ 1.10 | ≤ 0.95 | no |"),
             (None, "| add | – | ≤ 1.10 | ≤ 0.95 | not measured |"),

@@ -1,193 +1,195 @@
-//! Rounds: in each, every contender has its turns on the same work, so that what
-//! disturbs the machine disturbs all of them.
+//! Measures the workloads in rounds. In a round, the bursts of all contenders alternate, so
+//! a disturbance of the machine affects all of them.
 //!
-//! One process differs from the next by some per cent, for as long as it lives: its code
-//! and its data lie at other addresses. So each round has new processes. A ratio is that
-//! of two turns which follow each other, and a round's is the median of those. The
-//! interval is that of the median of the rounds.
+//! A process differs from the next one by some per cent throughout its life, because its
+//! code and data lie at other addresses. So each round has new processes. The ratio of a
+//! round is the median over pairs of nearby bursts. The interval is that of the median of
+//! the rounds.
 
+use std::env;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use crate::awake::Awake;
+use crate::burst::{BenchOperation, Burst, Result, Sample};
 use crate::contender::{Contender, Contenders, Programs};
 use crate::pinned::Pinned;
 use crate::server::Redis;
 use crate::shown::{shown_bytes, shown_count};
-use crate::slot::{Operation, Result, Sample, Slot};
 use crate::stats::{Estimate, TELLING, median};
 
-/// What is measured at a time.
+/// An operation with its parameters: one section of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
-    /// What callers ask for.
-    pub operation: Operation,
-    /// Bytes of a message's content.
+pub struct Workload {
+    /// The operation that callers repeat.
+    pub operation: BenchOperation,
+    /// Bytes in the content of a message.
     pub content: usize,
-    /// How many messages are read; where there is reading only, the session holds
-    /// no more.
+    /// The number of messages to read. If the operation only reads, the session has no
+    /// more.
     pub last: u32,
-    /// How many callers there are at once.
+    /// The number of concurrent callers.
     pub callers: usize,
 }
 
-impl Work {
-    /// What it is called.
+impl Workload {
+    /// Returns the name of the workload in the report.
     pub fn name(self) -> String {
         let size = shown_bytes(self.content as f64);
         let last = shown_count(self.last as usize);
-        let what = match self.operation {
-            Operation::Add => format!("add {size}"),
-            Operation::Get => format!("get {last} × {size}"),
-            Operation::Exists => "exists".to_owned(),
-            Operation::Turn => format!("turn: add, get {last} × {size}"),
-            Operation::Fresh => "connect, exists".to_owned(),
+        let name = match self.operation {
+            BenchOperation::Add => format!("add {size}"),
+            BenchOperation::Get => format!("get {last} × {size}"),
+            BenchOperation::Exists => "exists".to_owned(),
+            BenchOperation::Turn => format!("turn: add, get {last} × {size}"),
+            BenchOperation::Fresh => "connect, exists".to_owned(),
         };
         match self.callers {
-            1 => what,
-            callers => format!("{what}, {callers} callers"),
+            1 => name,
+            callers => format!("{name}, {callers} callers"),
         }
     }
 }
 
-/// How much time is spent.
+/// The amount of measuring.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// How often every work is measured at least.
+    /// The least number of rounds for each workload.
     pub rounds: usize,
-    /// After which time no round begins beyond these.
+    /// No further round begins after this time.
     pub limit: Duration,
-    /// How often every contender has its turn at a work in a round, unless that takes
+    /// The number of bursts of each contender for a workload in a round, unless they take
     /// longer than [`Effort::share`].
-    pub turns: usize,
-    /// Milliseconds of a turn of one caller in which operations are timed.
-    pub time: u64,
-    /// How long the turns at a work may take in a round, but for the first of each.
+    pub bursts: usize,
+    /// Milliseconds in which a burst times operations, if it has one caller.
+    pub burst_time: u64,
+    /// The time for the bursts of a workload in a round. The first burst of each contender is
+    /// always run.
     pub share: Duration,
 }
 
-/// What all contenders came to.
+/// The results of all contenders for one workload.
 pub struct Measured {
-    /// What they did.
-    pub work: Work,
-    /// In how many rounds.
+    /// The workload.
+    pub workload: Workload,
+    /// The number of rounds.
     pub rounds: usize,
-    /// Each of them.
+    /// One row for each contender.
     pub rows: Vec<Row>,
 }
 
-/// What one contender came to.
+/// The results of one contender for one workload.
 pub struct Row {
-    /// Which one.
+    /// The contender.
     pub contender: Contender,
-    /// Nanoseconds, the median of the turns' medians.
+    /// Nanoseconds: the median of the bursts' medians.
     pub p50: f64,
-    /// The same of each round.
+    /// The same for each round.
     pub p50_by_round: Vec<f64>,
-    /// Nanoseconds, of all turns; none if ten operations would not be above it.
+    /// Nanoseconds, over all bursts. `None` if fewer than ten operations are above it.
     pub p99: Option<f64>,
-    /// The same.
+    /// The same for 99.9 %.
     pub p999: Option<f64>,
-    /// Operations a second, the median of the turns.
+    /// Operations a second: the median of the bursts.
     pub rate: f64,
-    /// Nanoseconds of CPU time an operation, in the client's process.
+    /// Nanoseconds of CPU time for each operation, in the client's process.
     pub client_cpu: f64,
-    /// The same of the server.
+    /// The same for the server.
     pub server_cpu: f64,
-    /// Ratio to the floor: of the medians with one caller, of the operations a
-    /// second with more.
+    /// The ratio to the floor. With one caller it compares the medians, with more callers
+    /// the operations a second.
     pub to_floor: Option<Estimate>,
-    /// The same to redis-rs.
+    /// The ratio to redis-rs, in the same way.
     pub to_redis_rs: Option<Estimate>,
 }
 
 impl Measured {
-    /// What a contender came to, if it took part.
+    /// Returns the results of a contender, if it took part.
     pub fn row(&self, contender: Contender) -> Option<&Row> {
         self.rows.iter().find(|row| row.contender == contender)
     }
 }
 
-/// A work that is being measured.
+/// The measurement of one workload, over all rounds.
 pub struct Measurement {
-    work: Work,
+    workload: Workload,
     taking_part: Vec<Contender>,
-    /// Of each contender.
+    /// One series for each contender.
     series: Vec<Series>,
 }
 
-/// Measures works, each until its ratios can be told or the time is over.
+/// Measures each workload until its ratios are exact enough or the time is over.
 ///
 /// # Errors
 ///
-/// That of the first contender that fails.
+/// Fails when a contender fails.
 pub fn measure(
     programs: &Programs<'_>,
     redis: &mut Redis,
-    works: &[Work],
+    workloads: &[Workload],
     effort: Effort,
 ) -> Result<Vec<Measured>> {
     let begin = Instant::now();
     let mut measurements: Vec<Measurement> = Vec::new();
-    for work in works {
-        if reads_only(work.operation) {
-            redis.fill(&session_of(*work), work.content, work.last)?;
+    for workload in workloads {
+        if reads_only(workload.operation) {
+            redis.fill(&session_of(*workload), workload.content, workload.last)?;
         }
-        measurements.push(Measurement::new(*work, programs));
+        measurements.push(Measurement::new(*workload, programs));
     }
     for round in 0.. {
-        let is_open = |measurement: &Measurement| round < effort.rounds || !measurement.can_tell();
+        let is_open = |measurement: &Measurement| round < effort.rounds || !measurement.is_exact();
         let mut open: Vec<_> = measurements
             .iter_mut()
-            .filter(|work| is_open(work))
+            .filter(|measurement| is_open(measurement))
             .collect();
         if open.is_empty() || round >= effort.rounds && begin.elapsed() > effort.limit {
             break;
         }
         eprintln!(
-            "round {} of {} works, {} s since the start",
+            "round {} ({} workloads), {} s since the start",
             round + 1,
             open.len(),
             begin.elapsed().as_secs()
         );
         let mut contenders = Contenders::start(programs)?;
         for measurement in &mut open {
-            let work = measurement.work.name();
+            let workload = measurement.workload.name();
             measurement
                 .round(&mut contenders, redis, effort)
-                .map_err(|error| format!("{work}: {error}"))?;
+                .map_err(|error| format!("{workload}: {error}"))?;
         }
     }
-    for work in works {
-        redis.forget(&session_of(*work))?;
+    for workload in workloads {
+        redis.forget(&session_of(*workload))?;
     }
     Ok(measurements.iter().map(Measurement::measured).collect())
 }
 
 impl Measurement {
-    fn new(work: Work, programs: &Programs<'_>) -> Measurement {
-        let taking_part = programs.contenders(work.operation, work.callers);
+    fn new(workload: Workload, programs: &Programs<'_>) -> Measurement {
+        let taking_part = programs.contenders(workload.operation, workload.callers);
         Measurement {
-            work,
+            workload,
             series: taking_part.iter().map(|_| Series::default()).collect(),
             taking_part,
         }
     }
 
-    /// A round of this work.
+    /// Runs one round of this workload.
     fn round(
         &mut self,
         contenders: &mut Contenders,
         redis: &mut Redis,
         effort: Effort,
     ) -> Result<()> {
-        let work = self.work;
-        // More callers leave no core without work, and what spins would keep the kernel
-        // from moving a thread to where it finds one.
-        let _kept = match work.callers {
+        let workload = self.workload;
+        // Many callers leave no core without work. Spinning processes would keep the kernel
+        // from moving threads to an idle core.
+        let _kept = match workload.callers {
             1 => Some((
-                Awake::keep()?,
+                Awake::keep(&env::current_exe()?)?,
                 Pinned::keep(redis.process_id()?, contenders.process_ids()),
             )),
             _ => None,
@@ -197,31 +199,31 @@ impl Measurement {
             series.rounds.push(Round::default());
         }
         let begin = Instant::now();
-        for turn in 0..effort.turns {
-            if turn > 0 && begin.elapsed() > effort.share {
+        for number in 0..effort.bursts {
+            if number > 0 && begin.elapsed() > effort.share {
                 break;
             }
-            // Each begins as often as the others, and follows each of them.
+            // Each contender is first as often as the others, and follows each of them.
             for place in 0..self.taking_part.len() {
-                let at = (rounds + turn + place) % self.taking_part.len();
-                let slot = slot(work, effort, self.taking_part[at]);
-                if !reads_only(work.operation) {
-                    begin_sessions(redis, &slot)?;
+                let at = (rounds + number + place) % self.taking_part.len();
+                let burst = burst(workload, effort, self.taking_part[at]);
+                if !reads_only(workload.operation) {
+                    prepare_sessions(redis, &burst)?;
                 }
                 let before = redis.cpu_time()?;
-                let sample = contenders.run(self.taking_part[at], &slot)?;
+                let sample = contenders.run(self.taking_part[at], &burst)?;
                 let server = redis.cpu_time()?.saturating_sub(before).as_nanos() as f64;
                 self.series[at].push(&sample, server)?;
-                if !reads_only(work.operation) {
-                    redis.clear(&slot)?;
+                if !reads_only(workload.operation) {
+                    redis.clear(&burst)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether the ratios of Session Memory are narrow enough to tell 3 %.
-    fn can_tell(&self) -> bool {
+    /// Whether the intervals of Session Memory's ratios are narrow enough to tell 3 %.
+    fn is_exact(&self) -> bool {
         let ours = [Contender::ExactlyOnce, Contender::AtMostOnce];
         let mut ratios = ours
             .into_iter()
@@ -230,15 +232,15 @@ impl Measurement {
         ratios.all(|ratio| ratio.is_within(TELLING))
     }
 
-    /// The ratio of two contenders: of the medians with one caller, of the operations a
-    /// second with more.
+    /// Returns the ratio of two contenders. With one caller it compares the medians, with
+    /// more callers the operations a second.
     fn ratio(&self, contender: Contender, other: Contender) -> Option<Estimate> {
         let series = |contender| {
             let at = self.taking_part.iter().position(|one| *one == contender)?;
             self.series.get(at)
         };
         let (of, to) = (series(contender)?, series(other)?);
-        let values = |round: &Round| match self.work.callers {
+        let values = |round: &Round| match self.workload.callers {
             1 => round.p50.clone(),
             _ => round.rate.clone(),
         };
@@ -249,7 +251,7 @@ impl Measurement {
         Estimate::of(&ratios.collect::<Vec<_>>())
     }
 
-    /// What all contenders came to so far.
+    /// Returns the results so far.
     fn measured(&self) -> Measured {
         let rows = self.taking_part.iter().zip(&self.series);
         let rows = rows.map(|(contender, series)| {
@@ -279,74 +281,75 @@ impl Measurement {
             }
         });
         Measured {
-            work: self.work,
+            workload: self.workload,
             rounds: self.series.first().map_or(0, |series| series.rounds.len()),
             rows: rows.collect(),
         }
     }
 }
 
-fn reads_only(operation: Operation) -> bool {
-    !matches!(operation, Operation::Add | Operation::Turn)
+fn reads_only(operation: BenchOperation) -> bool {
+    !matches!(operation, BenchOperation::Add | BenchOperation::Turn)
 }
 
-/// Those who only read, read the same session.
-fn session_of(work: Work) -> String {
-    format!("read-{}-{}", work.last, work.content)
+/// Returns the id of the session that all callers read.
+fn session_of(workload: Workload) -> String {
+    format!("read-{}-{}", workload.last, workload.content)
 }
 
-fn slot(work: Work, effort: Effort, contender: Contender) -> Slot {
-    let session = match reads_only(work.operation) {
-        true => session_of(work),
+fn burst(workload: Workload, effort: Effort, contender: Contender) -> Burst {
+    let session = match reads_only(workload.operation) {
+        true => session_of(workload),
         false => format!("write-{contender:?}"),
     };
-    // What takes long is timed a few times at least, and more often by more rounds;
-    // a closed connection keeps its port for a minute.
-    let at_most = match work.operation {
-        Operation::Fresh => 100,
+    // A closed connection keeps its port for a minute, so few connections are made.
+    let max_operations = match workload.operation {
+        BenchOperation::Fresh => 100,
         _ => 1 << 20,
     };
-    // Callers who share two threads need more time until all had their turn.
-    let time = match work.callers {
-        1 => effort.time,
-        _ => effort.time * 3,
+    // Callers that share two threads need more time until each has run.
+    let time = match workload.callers {
+        1 => effort.burst_time,
+        _ => effort.burst_time * 3,
     };
-    Slot {
-        operation: work.operation,
+    Burst {
+        operation: workload.operation,
         session,
-        content: work.content,
-        last: work.last,
-        callers: work.callers,
+        content: workload.content,
+        last: workload.last,
+        callers: workload.callers,
         warm_up: time / 4,
         time,
-        at_least: 2,
-        at_most,
+        // More rounds time slow operations more often.
+        min_operations: 2,
+        max_operations,
     }
 }
 
-/// Sessions for those who write: empty, or with what a turn is to read.
-fn begin_sessions(redis: &mut Redis, slot: &Slot) -> Result<()> {
-    redis.clear(slot)?;
-    if slot.operation == Operation::Turn {
-        for caller in 0..slot.callers {
+/// Prepares the sessions that a burst writes to: empty, or with the messages that a turn
+/// reads.
+fn prepare_sessions(redis: &mut Redis, burst: &Burst) -> Result<()> {
+    redis.clear(burst)?;
+    if burst.operation == BenchOperation::Turn {
+        for caller in 0..burst.callers {
             redis.fill(
-                &format!("{}-{caller}", slot.session),
-                slot.content,
-                slot.last,
+                &format!("{}-{caller}", burst.session),
+                burst.content,
+                burst.last,
             )?;
         }
     }
     Ok(())
 }
 
-/// What a contender came to.
+/// The measurements of one contender.
 #[derive(Default)]
 struct Series {
     rounds: Vec<Round>,
     all: Option<Histogram<u64>>,
 }
 
-/// What it came to in each turn of a round.
+/// The measurements of a round, one value for each burst.
 #[derive(Default)]
 struct Round {
     p50: Vec<f64>,
@@ -356,7 +359,7 @@ struct Round {
 }
 
 impl Series {
-    /// Adds a turn of the last round.
+    /// Adds a burst to the last round.
     fn push(&mut self, sample: &Sample, server_cpu: f64) -> Result<()> {
         let mut histogram = Histogram::<u64>::new(3)?;
         for nanoseconds in &sample.nanoseconds {
@@ -378,7 +381,7 @@ impl Series {
         Ok(())
     }
 
-    /// Of all operations; none if ten would not be above it.
+    /// Returns a quantile of all operations. `None` if fewer than ten are above it.
     fn quantile(&self, quantile: f64) -> Option<f64> {
         let all = self.all.as_ref()?;
         let above = all.len() as f64 * (1.0 - quantile);
@@ -392,7 +395,7 @@ mod tests {
 
     fn series(p50: &[f64], rate: &[f64]) -> Series {
         let rounds = p50.iter().zip(rate).map(|(p50, rate)| Round {
-            // The last turn of each round was disturbed.
+            // The last burst of each round was disturbed.
             p50: vec![*p50, *p50, 1e9],
             rate: vec![*rate, *rate, 1e-9],
             ..Round::default()
@@ -407,8 +410,8 @@ mod tests {
     fn one_caller_is_compared_by_latency_and_more_by_throughput() {
         for (callers, to_floor, to_redis_rs) in [(1, 2.0, 1.0), (8, 0.75, 1.5)] {
             let measurement = Measurement {
-                work: Work {
-                    operation: Operation::Add,
+                workload: Workload {
+                    operation: BenchOperation::Add,
                     content: 200,
                     last: 10,
                     callers,
@@ -424,8 +427,8 @@ mod tests {
             let row = measured.row(Contender::ExactlyOnce).expect("it took part");
             assert_eq!(row.to_floor.map(|ratio| ratio.median), Some(to_floor));
             assert_eq!(row.to_redis_rs.map(|ratio| ratio.median), Some(to_redis_rs));
-            // From one round to the next they differ by half.
-            assert!(!measurement.can_tell());
+            // The rounds differ by half.
+            assert!(!measurement.is_exact());
         }
     }
 }

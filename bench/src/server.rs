@@ -1,4 +1,4 @@
-//! The server: what lies in it, and the time that it uses.
+//! The server: its sessions, and its CPU time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use session_memory_core::message::{NewMessage, Role};
 use session_memory_test_support::{RespClient, Value};
 
-use crate::slot::{NUMBER, Result, Slot, content, number};
+use crate::burst::{Burst, NUMBER, Result, content, number};
 
-/// A connection of the benchmark's own, which is used between slots only.
+/// The benchmark's own connection to the server. It is used only between bursts.
 pub struct Redis {
     connection: RespClient,
 }
@@ -18,19 +18,19 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Fails when the server cannot be reached.
     pub fn connect(address: SocketAddr) -> Result<Redis> {
         Ok(Redis {
             connection: RespClient::connect(address)?,
         })
     }
 
-    /// Makes a session of so many messages, as the component would: by turns of the
-    /// user and of the assistant, who has metadata. No two of them are the same.
+    /// Writes a session as the component would. Messages of the user alternate with those of
+    /// the assistant, which have metadata. No two messages are the same.
     ///
     /// # Errors
     ///
-    /// The connection's or the server's.
+    /// Fails when the connection fails or the server replies with an error.
     pub fn fill(&mut self, session: &str, bytes: usize, messages: u32) -> Result<()> {
         let key = format!("session:{session}");
         self.command(&["DEL", &key])?;
@@ -47,11 +47,11 @@ impl Redis {
         Ok(())
     }
 
-    /// Bytes of the reply with which such a session is read.
+    /// Returns the bytes of the reply to a read of a session that [`Redis::fill`] wrote.
     ///
     /// # Errors
     ///
-    /// None that is expected.
+    /// Fails when a message cannot be encoded, which is not expected.
     pub fn reply_bytes(bytes: usize, messages: u32) -> Result<usize> {
         let content = content(bytes);
         let mut total = format!("*{messages}\r\n").len();
@@ -62,34 +62,34 @@ impl Redis {
         Ok(total)
     }
 
-    /// Deletes what a slot's callers write.
+    /// Deletes the sessions that the callers of a burst write.
     ///
     /// # Errors
     ///
-    /// The connection's or the server's.
-    pub fn clear(&mut self, slot: &Slot) -> Result<()> {
-        for caller in 0..slot.callers {
-            self.forget(&format!("{}-{caller}", slot.session))?;
+    /// Fails when the connection fails or the server replies with an error.
+    pub fn clear(&mut self, burst: &Burst) -> Result<()> {
+        for caller in 0..burst.callers {
+            self.forget(&format!("{}-{caller}", burst.session))?;
         }
         Ok(())
     }
 
-    /// Deletes a session, and LangChain's of that name.
+    /// Deletes a session, and LangChain's session of the same id.
     ///
     /// # Errors
     ///
-    /// The connection's or the server's.
+    /// Fails when the connection fails or the server replies with an error.
     pub fn forget(&mut self, session: &str) -> Result<()> {
         let keys = ["session:", "message_store:"].map(|prefix| format!("{prefix}{session}"));
         self.command(&["DEL", &keys[0], &keys[1]])?;
         Ok(())
     }
 
-    /// CPU time that the server has used.
+    /// Returns the CPU time that the server has used.
     ///
     /// # Errors
     ///
-    /// The connection's or the server's.
+    /// Fails when the connection fails or the server replies with an error.
     pub fn cpu_time(&mut self) -> Result<Duration> {
         let info = self.info("cpu")?;
         let seconds = |name| -> Result<f64> {
@@ -100,22 +100,22 @@ impl Redis {
         Ok(Duration::from_secs_f64(seconds))
     }
 
-    /// The server's process.
+    /// Returns the id of the server's process.
     ///
     /// # Errors
     ///
-    /// The connection's or the server's.
+    /// Fails when the connection fails or the server replies with an error.
     pub fn process_id(&mut self) -> Result<u32> {
         let info = self.info("server")?;
-        let value = field(&info, "process_id").ok_or("INFO has no process")?;
+        let value = field(&info, "process_id").ok_or("INFO has no process id")?;
         Ok(value.parse()?)
     }
 
-    /// What it is: its name and version.
+    /// Returns the name and version of the server.
     ///
     /// # Errors
     ///
-    /// The connection's or the server's.
+    /// Fails when the connection fails or the server replies with an error.
     pub fn version(&mut self) -> Result<String> {
         let info = self.info("server")?;
         let valkey = field(&info, "valkey_version").map(|version| format!("Valkey {version}"));
@@ -126,13 +126,13 @@ impl Redis {
     fn info(&mut self, section: &str) -> Result<String> {
         match self.command(&["INFO", section])? {
             Value::Bulk(Some(text)) => Ok(String::from_utf8(text)?),
-            _ => Err("the reply to INFO is no text".into()),
+            _ => Err("the reply to INFO is not a string".into()),
         }
     }
 
     fn command<W: AsRef<[u8]>>(&mut self, words: &[W]) -> Result<Value> {
         match self.connection.command(words)? {
-            Value::Error(error) => Err(format!("the server says: {error}").into()),
+            Value::Error(error) => Err(format!("the server replied with an error: {error}").into()),
             value => Ok(value),
         }
     }
@@ -143,7 +143,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
-/// The element of a message as the component writes it.
+/// Encodes a message as the component does.
 fn element(content: &str, number: u32) -> Result<String> {
     let (role, metadata) = match number % 2 {
         0 => (Role::User, None),
@@ -159,7 +159,7 @@ fn element(content: &str, number: u32) -> Result<String> {
     Ok(String::from_utf8(element)?)
 }
 
-/// Messages of a push.
+/// The number of messages in a push.
 const BATCH: usize = 100;
 
 #[cfg(test)]
@@ -175,8 +175,10 @@ mod tests {
 
     #[test]
     fn a_reply_is_as_long_as_its_elements() {
-        let one = element(&content(100), 0).expect("it is a message").len();
-        let reply = Redis::reply_bytes(100, 1).expect("they are messages");
+        let one = element(&content(100), 0)
+            .expect("the message is valid")
+            .len();
+        let reply = Redis::reply_bytes(100, 1).expect("the messages are valid");
         assert_eq!(reply, "*1\r\n$200\r\n\r\n".len() + one);
     }
 }

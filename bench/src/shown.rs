@@ -1,6 +1,6 @@
-//! Numbers as a reader wants them: with three digits and a unit.
+//! Formats numbers for readers: three digits and a unit.
 
-/// A time in the unit in which it is read best.
+/// Formats a time in a suitable unit.
 pub fn shown_time(nanoseconds: f64) -> String {
     match nanoseconds {
         ..1e3 => format!("{nanoseconds:.0} ns"),
@@ -10,7 +10,7 @@ pub fn shown_time(nanoseconds: f64) -> String {
     }
 }
 
-/// A number of bytes, as [`shown_time`].
+/// Formats a number of bytes in a suitable unit.
 pub fn shown_bytes(bytes: f64) -> String {
     match bytes {
         ..1e3 => format!("{bytes:.0} B"),
@@ -19,7 +19,7 @@ pub fn shown_bytes(bytes: f64) -> String {
     }
 }
 
-/// A number with a comma at every third digit.
+/// Formats a count with a comma at every third digit.
 pub fn shown_count(count: usize) -> String {
     let digits = count.to_string();
     let mut shown = String::new();
@@ -32,7 +32,7 @@ pub fn shown_count(count: usize) -> String {
     shown
 }
 
-/// Operations a second.
+/// Formats a number of operations a second.
 pub fn shown_rate(rate: f64) -> String {
     match rate {
         ..100.0 => three_digits(rate),

@@ -1,12 +1,11 @@
-//! Medians, and how far they can be trusted. `cargo xtask bench --against` compiles this
-//! file too.
+//! Medians with their 95 % intervals. `cargo xtask bench --against` compiles this file too.
 
 use std::fmt;
 
-/// The median of some values, with its 95 % interval.
+/// A median with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The value in the middle, or the mean of the two there.
+    /// The median.
     pub median: f64,
     /// The lower end of the interval.
     pub low: f64,
@@ -15,9 +14,10 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Resamples the values to find the interval (bootstrap). None if there are no values.
+    /// Computes the median, and its interval by resampling (bootstrap). Returns `None` if
+    /// there are no values.
     pub fn of(values: &[f64]) -> Option<Estimate> {
-        // Always the same numbers, so that the same values have the same interval.
+        // A fixed seed, so that the same values have the same interval.
         let mut rng = fastrand::Rng::with_seed(0);
         let mut medians: Vec<f64> = (0..SAMPLES)
             .map_while(|_| median(values.iter().map(|_| values[rng.usize(..values.len())])))
@@ -30,14 +30,14 @@ impl Estimate {
         })
     }
 
-    /// Whether the interval ends within this part of the median, to each side on average.
+    /// Whether half the width of the interval is at most this fraction of the median.
     pub fn is_within(self, part: f64) -> bool {
         self.high - self.low <= 2.0 * part * self.median
     }
 }
 
-/// Has two decimals, or as many as are asked for, and a mark if the interval is too wide
-/// to tell a difference of 3 %.
+/// Formats with two decimals, or with the given precision. A `*` marks an interval that is
+/// too wide to tell a difference of 3 %.
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Estimate { median, low, high } = self;
@@ -53,7 +53,8 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// The median; none of no values.
+/// Returns the median: the value in the middle, or the mean of the two values there.
+/// `None` if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -65,9 +66,10 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// The half of an interval that tells a difference of 3 %, as a part of the median.
+/// The half width of an interval that tells a difference of 3 %, as a fraction of the
+/// median.
 pub const TELLING: f64 = 0.03;
-/// Of the bootstrap.
+/// The number of resamples of the bootstrap.
 const SAMPLES: usize = 1000;
 
 #[cfg(test)]
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn the_median_is_the_value_in_the_middle() {
         for (values, expected) in [
             (&[][..], None),
             (&[3.0], Some(3.0)),
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_holds_the_median_and_shrinks_with_more_values() {
+    fn the_interval_includes_the_median_and_shrinks_with_more_values() {
         let estimate = |count: u32| {
             let values: Vec<f64> = (0..count)
                 .map(|n| 1.0 + f64::from(n % 11) / 100.0)

@@ -1,38 +1,38 @@
-//! What Session Memory is to reach.
+//! The targets for Session Memory.
 
+use crate::burst::BenchOperation::{Add, Fresh, Get, Turn};
 use crate::contender::Contender::{AtMostOnce, ExactlyOnce};
 use crate::cost::Costs;
-use crate::rounds::{Measured, Work};
-use crate::slot::Operation::{Add, Fresh, Get, Turn};
+use crate::rounds::{Measured, Workload};
 use crate::stats::Estimate;
 
-/// One aim, and how far it was reached.
+/// A target with the measured value.
 pub struct Target {
-    /// Of what.
-    pub work: &'static str,
-    /// What was measured; none if it was not, in this run.
+    /// The name of the target in the report.
+    pub name: &'static str,
+    /// The measured value. `None` if this run did not measure it.
     pub measured: Option<Estimate>,
-    /// The bound.
+    /// The bound that must be kept.
     pub must: f64,
-    /// What is aimed at.
+    /// The bound to aim at.
     pub aim: f64,
-    /// Which side of the bound is good.
+    /// The good side of both bounds.
     pub good: Good,
-    /// What is measured.
-    pub unit: Unit,
+    /// The kind of value.
+    pub quantity: Quantity,
 }
 
-/// Which side of a bound is good.
+/// The good side of a bound.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Good {
-    /// At the bound and below.
+    /// The bound and below.
     Below,
-    /// At the bound and above.
+    /// The bound and above.
     Above,
 }
 
 impl Good {
-    /// As it is written before a bound.
+    /// Returns the sign before a bound.
     pub fn sign(self) -> &'static str {
         match self {
             Good::Below => "≤",
@@ -41,9 +41,9 @@ impl Good {
     }
 }
 
-/// What is measured.
+/// The kind of a measured value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum Quantity {
     /// A ratio.
     Ratio,
     /// Bytes.
@@ -53,12 +53,12 @@ pub enum Unit {
 }
 
 impl Target {
-    /// Whether the bound is kept; none if the interval does not tell.
+    /// Whether the bound is kept. `None` if the bound is inside the interval.
     pub fn is_reached(&self) -> Option<bool> {
         self.is_within(self.must)
     }
 
-    /// Whether the aim is reached; none if the interval does not tell.
+    /// Whether the aim is reached. `None` if the aim is inside the interval.
     pub fn is_aim_reached(&self) -> Option<bool> {
         self.is_within(self.aim)
     }
@@ -73,17 +73,17 @@ impl Target {
     }
 }
 
-/// All of them.
+/// Returns all targets.
 pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
     let row = |operation, content, last, callers, contender| {
-        let work = Work {
+        let workload = Workload {
             operation,
             content,
             last,
             callers,
         };
         all.iter()
-            .find(|measured| measured.work == work)?
+            .find(|measured| measured.workload == workload)?
             .row(contender)
     };
     let to_redis_rs = |operation, content, last, callers, contender| {
@@ -95,7 +95,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
         let rounds = p50_of_get(100_000)?.iter().zip(p50_of_get(1_000)?);
         Estimate::of(&rounds.map(|(long, short)| long / short).collect::<Vec<_>>())
     };
-    // Counted, or a median that is far from its bound.
+    // For counts, and for medians that are far from their bounds.
     let exact = |value| Estimate {
         median: value,
         low: value,
@@ -106,13 +106,13 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
         .iter()
         .map(|memory| memory.guest as f64 / memory.reply as f64)
         .reduce(f64::max);
-    let target = |work, measured, must, aim| Target {
-        work,
+    let target = |name, measured, must, aim| Target {
+        name,
         measured,
         must,
         aim,
         good: Good::Below,
-        unit: Unit::Ratio,
+        quantity: Quantity::Ratio,
     };
     vec![
         target(
@@ -191,7 +191,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
             2.0,
         ),
         Target {
-            unit: Unit::Bytes,
+            quantity: Quantity::Bytes,
             ..target(
                 "size of the component",
                 Some(exact(costs.component as f64)),
@@ -200,7 +200,7 @@ pub fn targets(all: &[Measured], costs: &Costs) -> Vec<Target> {
             )
         },
         Target {
-            unit: Unit::Time,
+            quantity: Quantity::Time,
             ..target(
                 "a process of the command that asks exists",
                 Some(exact(costs.command)),
@@ -227,7 +227,7 @@ mod tests {
             (Good::Below, None, None),
         ] {
             let target = Target {
-                work: "",
+                name: "",
                 measured: interval.map(|(low, high)| Estimate {
                     median: f64::midpoint(low, high),
                     low,
@@ -236,7 +236,7 @@ mod tests {
                 must: 1.0,
                 aim: 1.0,
                 good,
-                unit: Unit::Ratio,
+                quantity: Quantity::Ratio,
             };
             assert_eq!(target.is_reached(), expected);
             assert_eq!(target.is_aim_reached(), expected);

@@ -1,60 +1,51 @@
-//! fred, side by side with Session Memory: a process that is told on its standard
-//! input what to do in a slot, and answers on its standard output what it came to.
+//! fred, compared with Session Memory: a process that runs bursts. Requests come from its
+//! standard input, responses go to its standard output.
 //!
-//! It is one of its own since the component and fred cannot be compiled into one
-//! program. What times it and what its user writes are the benchmark's own files.
+//! It is a program of its own because the component and fred cannot be compiled into one
+//! program. It shares the benchmark's files for the timing and the JSON.
 
-#[path = "../../src/element.rs"]
-mod element;
 #[expect(
     dead_code,
-    reason = "the id of a session is for those who know sessions"
+    reason = "fred needs no session ids, and this process has one client"
 )]
-#[path = "../../src/slot.rs"]
-mod slot;
+#[path = "../../src/burst.rs"]
+mod burst;
+#[path = "../../src/element.rs"]
+mod element;
 
 use std::env;
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
+use burst::{BenchClient, BurstRequest, Result, SessionRef};
 use fred::prelude::{
     Builder, Client as Connection, ClientLike, Config, KeysInterface, ListInterface, ServerConfig,
     TcpConfig, TransactionInterface, Value,
 };
-use serde::Deserialize;
-
-use slot::{Client, Result, Session, Slot};
-
-/// What a line of the standard input says.
-#[derive(Deserialize)]
-struct Request {
-    slot: Slot,
-}
 
 fn main() -> Result<()> {
     let port = env::args()
         .nth(1)
-        .ok_or("the port of the server is missing")?;
+        .ok_or("usage: session-memory-bench-fred PORT")?;
     let port = port.parse()?;
-    let one = slot::runtime(1)?;
-    let many = slot::runtime(2)?;
+    let one = burst::runtime(1)?;
+    let many = burst::runtime(2)?;
     let mut one_caller = one.block_on(Fred::open(port))?;
     let mut many_callers = many.block_on(Fred::open(port))?;
     for line in io::stdin().lock().lines() {
-        let Request { slot } = serde_json::from_str(&line?)?;
-        let sample = match slot.callers {
-            1 => one.block_on(slot::run(&mut one_caller, &slot))?,
-            _ => many.block_on(slot::run(&mut many_callers, &slot))?,
+        let BurstRequest { burst, .. } = serde_json::from_str(&line?)?;
+        let sample = match burst.callers {
+            1 => one.block_on(burst::run(&mut one_caller, &burst))?,
+            _ => many.block_on(burst::run(&mut many_callers, &burst))?,
         };
-        let mut answer = serde_json::to_string(&sample)?;
-        answer.push('\n');
-        io::stdout().write_all(answer.as_bytes())?;
+        let mut response = serde_json::to_string(&sample)?;
+        response.push('\n');
+        io::stdout().write_all(response.as_bytes())?;
     }
     Ok(())
 }
 
-/// A program that keeps its sessions with fred: one connection, which all callers
-/// share.
+/// An application that keeps its sessions with fred. All callers share one connection.
 struct Fred {
     port: u16,
     connection: Connection,
@@ -79,7 +70,7 @@ impl Fred {
     }
 }
 
-impl Client for Fred {
+impl BenchClient for Fred {
     async fn share(&self) -> Result<Fred> {
         Ok(Fred {
             port: self.port,
@@ -91,7 +82,7 @@ impl Client for Fred {
         Fred::open(self.port).await
     }
 
-    async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
+    async fn add(&mut self, session: &SessionRef, content: &str) -> Result<usize> {
         let element = element::encode(content)?;
         let transaction = self.connection.multi();
         let _: () = transaction.rpush(&session.key, element).await?;
@@ -100,7 +91,7 @@ impl Client for Fred {
         Ok(length)
     }
 
-    async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
+    async fn get(&mut self, session: &SessionRef, last: u32) -> Result<usize> {
         let elements: Vec<String> = self
             .connection
             .lrange(&session.key, -i64::from(last), -1)
@@ -108,10 +99,12 @@ impl Client for Fred {
         Ok(element::decode(&elements)?.len())
     }
 
-    async fn exists(&mut self, session: &Session) -> Result<bool> {
+    async fn exists(&mut self, session: &SessionRef) -> Result<bool> {
         Ok(self.connection.exists(&session.key).await?)
     }
 }
 
+/// The timeout of a command.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// The time to live of a session, in seconds.
 const TTL: i64 = 3600;

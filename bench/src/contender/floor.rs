@@ -1,5 +1,5 @@
-//! What no client can go below: bytes that are there already, on a TCP stream, and
-//! replies of which nothing but the end is looked for.
+//! The floor, which no client can go below. It sends prepared bytes on a TCP stream, and
+//! only looks for the end of the replies.
 
 use std::net::SocketAddr;
 
@@ -12,9 +12,9 @@ use session_memory_host::{Action, Delivery, NewMessage, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::slot::{Client, NUMBER, Result, Session, number};
+use crate::burst::{BenchClient, NUMBER, Result, SessionRef, number};
 
-/// A connection, and the request that it sends again and again.
+/// A connection with its prepared request.
 pub struct Floor {
     address: SocketAddr,
     settings: Settings,
@@ -28,7 +28,7 @@ impl Floor {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// Fails when the server cannot be reached.
     pub async fn open(address: SocketAddr, delivery: Delivery) -> Result<Floor> {
         let options = Options::new().delivery(delivery);
         Floor::connect(address, Settings::resolve(options, &[])?).await
@@ -46,21 +46,21 @@ impl Floor {
         })
     }
 
-    /// Sends the request of these operations, which is built once as long as `work`
-    /// and the session are the same.
+    /// Sends the request of some actions and waits for the replies. The request is built
+    /// anew only when `shape` or the session changes.
     async fn exchange(
         &mut self,
-        work: Work,
-        session: &Session,
+        shape: RequestShape,
+        session: &SessionRef,
         actions: impl FnOnce() -> Vec<Action>,
     ) -> Result<()> {
-        if self.prebuilt.work != Some(work) || self.prebuilt.session != session.id {
-            self.prebuilt = Prebuilt::new(work, session, actions(), &self.settings)?;
+        if self.prebuilt.shape != Some(shape) || self.prebuilt.session != session.id {
+            self.prebuilt = Prebuilt::new(shape, session, actions(), &self.settings)?;
         }
         self.prebuilt.count_up();
         self.stream.write_all(&self.prebuilt.bytes).await?;
-        let mut replies = Replies::new(self.prebuilt.replies);
-        while !replies.complete() {
+        let mut replies = ReplyCounter::new(self.prebuilt.replies);
+        while !replies.is_complete() {
             let read = self.stream.read(&mut self.buffer).await?;
             if read == 0 {
                 return Err("the server has closed the connection".into());
@@ -71,7 +71,7 @@ impl Floor {
     }
 }
 
-impl Client for Floor {
+impl BenchClient for Floor {
     async fn share(&self) -> Result<Floor> {
         Floor::connect(self.address, self.settings.clone()).await
     }
@@ -80,29 +80,30 @@ impl Client for Floor {
         self.share().await
     }
 
-    async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
-        let work = Work::Add(content.len());
-        self.exchange(work, session, || vec![add(content)]).await?;
+    async fn add(&mut self, session: &SessionRef, content: &str) -> Result<usize> {
+        let shape = RequestShape::Add(content.len());
+        self.exchange(shape, session, || vec![add(content)]).await?;
         Ok(1)
     }
 
-    async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
+    async fn get(&mut self, session: &SessionRef, last: u32) -> Result<usize> {
         let actions = || vec![Action::Get(Some(last))];
-        self.exchange(Work::Get(last), session, actions).await?;
+        self.exchange(RequestShape::Get(last), session, actions)
+            .await?;
         Ok(last as usize)
     }
 
-    async fn exists(&mut self, session: &Session) -> Result<bool> {
-        self.exchange(Work::Exists, session, || vec![Action::Exists])
+    async fn exists(&mut self, session: &SessionRef) -> Result<bool> {
+        self.exchange(RequestShape::Exists, session, || vec![Action::Exists])
             .await?;
         Ok(true)
     }
 
-    /// In one round trip.
-    async fn turn(&mut self, session: &Session, content: &str, last: u32) -> Result<usize> {
-        let work = Work::Turn(content.len(), last);
+    /// Runs the add and the get in one round trip.
+    async fn turn(&mut self, session: &SessionRef, content: &str, last: u32) -> Result<usize> {
+        let shape = RequestShape::Turn(content.len(), last);
         let actions = || vec![add(content), Action::Get(Some(last))];
-        self.exchange(work, session, actions).await?;
+        self.exchange(shape, session, actions).await?;
         Ok(last as usize)
     }
 }
@@ -112,43 +113,42 @@ fn add(content: &str) -> Action {
     Action::Add(NewMessage::user(content))
 }
 
-/// What a request was built for: the bytes of the content, and how many messages are
-/// read.
+/// The parameters of a request: bytes of the content, number of messages to read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Work {
+enum RequestShape {
     Add(usize),
     Get(u32),
     Exists,
     Turn(usize, u32),
 }
 
-/// A request as bytes.
+/// A prepared request.
 #[derive(Default)]
 struct Prebuilt {
-    work: Option<Work>,
+    shape: Option<RequestShape>,
     session: String,
     bytes: Vec<u8>,
     replies: usize,
-    /// Where numbers end that are counted up: of the last message before, of the
-    /// content, and of the id.
+    /// The offsets at which the counted numbers end: in the id of the previous message, in
+    /// the content, and in the id.
     numbers: Vec<usize>,
 }
 
 impl Prebuilt {
-    /// The bytes that the component sends for these actions, where it asks for no pages.
+    /// Builds the bytes that the component sends for these actions, without paging.
     fn new(
-        work: Work,
-        session: &Session,
+        shape: RequestShape,
+        session: &SessionRef,
         actions: Vec<Action>,
         settings: &Settings,
     ) -> Result<Prebuilt> {
-        let bytes = match work {
-            Work::Add(bytes) | Work::Turn(bytes, _) => bytes,
-            Work::Get(_) | Work::Exists => 0,
+        let bytes = match shape {
+            RequestShape::Add(bytes) | RequestShape::Turn(bytes, _) => bytes,
+            RequestShape::Get(_) | RequestShape::Exists => 0,
         };
         let mut recent = RecentAppends::new();
-        let before = " ".repeat(bytes) + &format!("\"id\":\"{BEFORE}\"}}");
-        recent.remember(&session.key, before.as_bytes());
+        let previous = " ".repeat(bytes) + &format!("\"id\":\"{PREVIOUS_ID}\"}}");
+        recent.remember(&session.key, previous.as_bytes());
         let stamp = Stamp {
             timestamp: TIMESTAMP,
             id: || Ids::new().next(|| RANDOM),
@@ -178,12 +178,12 @@ impl Prebuilt {
                 .map(|start| start + text.len())
         };
         let content = format!("\"content\":\"{}", number(0));
-        let numbers = [end_of(BEFORE), end_of(&content), end_of(ID)]
+        let numbers = [end_of(PREVIOUS_ID), end_of(&content), end_of(ID)]
             .into_iter()
             .flatten()
             .collect();
         Ok(Prebuilt {
-            work: Some(work),
+            shape: Some(shape),
             session: session.id.clone(),
             bytes,
             replies: commands.count(),
@@ -191,8 +191,8 @@ impl Prebuilt {
         })
     }
 
-    /// Makes it another message: the script would find it among the last ones
-    /// otherwise, and not add it.
+    /// Turns the request into that of the next message. Otherwise the script would find the
+    /// message in the list and not append it.
     fn count_up(&mut self) {
         for end in &self.numbers {
             for digit in self.bytes[..*end].iter_mut().rev() {
@@ -209,27 +209,29 @@ impl Prebuilt {
     }
 }
 
+/// The random number for the ids.
 const RANDOM: u64 = 0x0123_4567_89ab_cdef;
-/// What the component makes of it.
+/// The id that the component makes from [`RANDOM`].
 const ID: &str = "0123456789abcdef0123456789abcdef-000000000001";
-/// That of the message before it.
-const BEFORE: &str = "0123456789abcdef0123456789abcdef-000000000000";
+/// The id of the previous message.
+const PREVIOUS_ID: &str = "0123456789abcdef0123456789abcdef-000000000000";
 const TIMESTAMP: &str = "2024-01-15T10:30:00.250000";
 
-/// Finds where replies end, and nothing else.
-struct Replies {
-    /// Replies and elements of arrays that are still to come.
+/// Finds the end of the replies, and ignores their contents.
+struct ReplyCounter {
+    /// The number of replies and array elements still to come.
     left: usize,
-    /// Bytes of a bulk string that are still to come.
+    /// The number of bytes of a bulk string still to come.
     skip: usize,
-    /// The kind of the reply that has begun.
+    /// The type byte of the reply whose header is being read.
     kind: Option<u8>,
+    /// The length in that header. `None` stands for null.
     length: Option<usize>,
 }
 
-impl Replies {
-    fn new(count: usize) -> Replies {
-        Replies {
+impl ReplyCounter {
+    fn new(count: usize) -> ReplyCounter {
+        ReplyCounter {
             left: count,
             skip: 0,
             kind: None,
@@ -237,7 +239,7 @@ impl Replies {
         }
     }
 
-    fn complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.left == 0 && self.skip == 0
     }
 
@@ -251,13 +253,13 @@ impl Replies {
             }
             bytes = rest;
             match (self.kind, byte) {
-                (None, b'-') => return Err("the server has replied with an error".into()),
+                (None, b'-') => return Err("the server replied with an error".into()),
                 (None, kind) => {
                     self.kind = Some(kind);
                     self.length = Some(0);
                 }
                 (Some(kind), b'\n') => self.header_ends(kind),
-                // A length of -1 stands for null.
+                // A length of -1 is null.
                 (_, b'-') => self.length = None,
                 (_, b'0'..=b'9') => {
                     let digit = usize::from(byte - b'0');
@@ -285,22 +287,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_end_where_they_end() {
+    fn the_end_of_the_replies_is_found() {
         let replies = b"+OK\r\n:1702\r\n*3\r\n$4\r\n\r\n:1\r\n$-1\r\n*1\r\n:5\r\n$0\r\n\r\n";
-        // In one piece, and byte by byte.
+        // At once, and byte by byte.
         for piece in [replies.len(), 1] {
-            let mut counted = Replies::new(4);
+            let mut counter = ReplyCounter::new(4);
             for (at, bytes) in replies.chunks(piece).enumerate() {
-                assert!(!counted.complete(), "before byte {}", at * piece);
-                counted.read(bytes).expect("no error is in there");
+                assert!(!counter.is_complete(), "before byte {}", at * piece);
+                counter.read(bytes).expect("there is no error reply");
             }
-            assert!(counted.complete());
+            assert!(counter.is_complete());
         }
     }
 
     #[test]
-    fn an_error_is_an_error() {
-        assert!(Replies::new(1).read(b"-ERR no\r\n").is_err());
+    fn an_error_reply_is_an_error() {
+        assert!(ReplyCounter::new(1).read(b"-ERR no\r\n").is_err());
     }
 
     #[test]

@@ -3,19 +3,19 @@
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 
-use serde::Deserialize;
 use session_memory_host::Delivery;
 use tokio::runtime::Runtime;
 
 use super::{Contender, Floor, Ours, RedisRs};
-use crate::slot::{self, Result, Sample, Slot};
+use crate::burst::{self, Burst, BurstRequest, Result, Sample};
 
-/// Those for one caller and those for many, each on a runtime of its own.
+/// All linked clients, once for one caller and once for many callers.
 pub struct Natives {
     one_caller: Clients,
     many_callers: Clients,
 }
 
+/// The clients on one runtime.
 struct Clients {
     runtime: Runtime,
     floor: Floor,
@@ -26,11 +26,11 @@ struct Clients {
 }
 
 impl Natives {
-    /// Connects all of them.
+    /// Connects all clients.
     ///
     /// # Errors
     ///
-    /// When one cannot connect.
+    /// Fails when a client cannot connect.
     pub fn open(address: SocketAddr) -> Result<Natives> {
         Ok(Natives {
             one_caller: Clients::open(address, 1)?,
@@ -38,27 +38,29 @@ impl Natives {
         })
     }
 
-    /// Gives a contender a slot.
+    /// Runs a burst of a contender.
     ///
     /// # Errors
     ///
-    /// As [`slot::run`], and for a contender that has a program of its own.
-    pub fn run(&mut self, contender: Contender, slot: &Slot) -> Result<Sample> {
-        let clients = match slot.callers {
+    /// Fails when [`burst::run`] fails, or when the contender has its own program.
+    pub fn run(&mut self, contender: Contender, burst: &Burst) -> Result<Sample> {
+        let clients = match burst.callers {
             1 => &mut self.one_caller,
             _ => &mut self.many_callers,
         };
         let runtime = &clients.runtime;
         match contender {
-            Contender::Floor => runtime.block_on(slot::run(&mut clients.floor, slot)),
+            Contender::Floor => runtime.block_on(burst::run(&mut clients.floor, burst)),
             Contender::FloorAtMostOnce => {
-                runtime.block_on(slot::run(&mut clients.floor_at_most_once, slot))
+                runtime.block_on(burst::run(&mut clients.floor_at_most_once, burst))
             }
-            Contender::RedisRs => runtime.block_on(slot::run(&mut clients.redis_rs, slot)),
-            Contender::ExactlyOnce => runtime.block_on(slot::run(&mut clients.exactly_once, slot)),
-            Contender::AtMostOnce => runtime.block_on(slot::run(&mut clients.at_most_once, slot)),
+            Contender::RedisRs => runtime.block_on(burst::run(&mut clients.redis_rs, burst)),
+            Contender::ExactlyOnce => {
+                runtime.block_on(burst::run(&mut clients.exactly_once, burst))
+            }
+            Contender::AtMostOnce => runtime.block_on(burst::run(&mut clients.at_most_once, burst)),
             Contender::Fred | Contender::RedisPy | Contender::LangChain => {
-                Err(format!("{} has a program of its own", contender.name()).into())
+                Err(format!("{} has its own program", contender.name()).into())
             }
         }
     }
@@ -66,7 +68,7 @@ impl Natives {
 
 impl Clients {
     fn open(address: SocketAddr, callers: usize) -> Result<Clients> {
-        let runtime = slot::runtime(callers)?;
+        let runtime = burst::runtime(callers)?;
         let (floor, floor_at_most_once, redis_rs, exactly_once, at_most_once) =
             runtime.block_on(async {
                 Result::Ok((
@@ -88,26 +90,20 @@ impl Clients {
     }
 }
 
-#[derive(Deserialize)]
-struct Request {
-    client: String,
-    slot: Slot,
-}
-
-/// What a process of these clients does: it runs the slots that standard input asks for.
+/// Runs the bursts requested on standard input, until it ends.
 ///
 /// # Errors
 ///
-/// That of the first slot that fails.
+/// Fails when a request is malformed or a burst fails.
 pub fn serve(address: SocketAddr) -> Result<()> {
     let mut natives = Natives::open(address)?;
     for line in io::stdin().lock().lines() {
-        let Request { client, slot } = serde_json::from_str(&line?)?;
+        let BurstRequest { client, burst } = serde_json::from_str(&line?)?;
         let contender = Contender::ALL
             .into_iter()
             .find(|contender| contender.name() == client)
-            .ok_or_else(|| format!("no client is called {client}"))?;
-        let mut sample = serde_json::to_string(&natives.run(contender, &slot)?)?;
+            .ok_or_else(|| format!("no contender has the name {client}"))?;
+        let mut sample = serde_json::to_string(&natives.run(contender, &burst)?)?;
         sample.push('\n');
         io::stdout().write_all(sample.as_bytes())?;
     }

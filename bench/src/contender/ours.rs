@@ -1,4 +1,4 @@
-//! Session Memory: one instance of the component, which all callers share.
+//! Session Memory: all callers share one `SessionMemory`.
 
 use std::net::SocketAddr;
 
@@ -8,12 +8,12 @@ use session_memory_host::{
 };
 
 use super::TIMEOUT;
-use crate::slot::{Client, Result, Session};
+use crate::burst::{BenchClient, Result, SessionRef};
 
-/// A program that keeps its sessions with Session Memory.
+/// An application that keeps its sessions with Session Memory.
 pub struct Ours {
     memory: SessionMemory,
-    /// What a fresh one is opened from.
+    /// Opens fresh instances.
     prepared: SessionMemoryPre,
 }
 
@@ -22,7 +22,7 @@ impl Ours {
     ///
     /// # Errors
     ///
-    /// The library's.
+    /// Fails when the component cannot be loaded or the server cannot be reached.
     pub async fn open(address: SocketAddr, delivery: Delivery) -> Result<Ours> {
         let prepared = builder(address, delivery, Connect::WithFirstOperation)
             .preallocate(8)
@@ -34,7 +34,7 @@ impl Ours {
     }
 }
 
-/// A memory on this server, the same whatever the environment says.
+/// Returns a builder for a memory on this server. It ignores the environment.
 pub fn builder(address: SocketAddr, delivery: Delivery, connect: Connect) -> Builder {
     SessionMemory::builder().environment([]).options(
         Options::new()
@@ -46,7 +46,7 @@ pub fn builder(address: SocketAddr, delivery: Delivery, connect: Connect) -> Bui
     )
 }
 
-impl Client for Ours {
+impl BenchClient for Ours {
     async fn share(&self) -> Result<Ours> {
         Ok(Ours {
             memory: self.memory.clone(),
@@ -54,7 +54,7 @@ impl Client for Ours {
         })
     }
 
-    /// A new instance, whose first operation connects.
+    /// Opens a new instance. Its first operation connects.
     async fn fresh(&self) -> Result<Ours> {
         Ok(Ours {
             memory: self.prepared.open().await?,
@@ -62,7 +62,7 @@ impl Client for Ours {
         })
     }
 
-    async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
+    async fn add(&mut self, session: &SessionRef, content: &str) -> Result<usize> {
         let length = self
             .memory
             .add(&session.id, Role::User, content, None)
@@ -70,16 +70,16 @@ impl Client for Ours {
         Ok(length as usize)
     }
 
-    async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
+    async fn get(&mut self, session: &SessionRef, last: u32) -> Result<usize> {
         Ok(self.memory.get(&session.id, Some(last)).await?.len())
     }
 
-    async fn exists(&mut self, session: &Session) -> Result<bool> {
+    async fn exists(&mut self, session: &SessionRef) -> Result<bool> {
         Ok(self.memory.exists(&session.id).await?)
     }
 
-    /// In one round trip.
-    async fn turn(&mut self, session: &Session, content: &str, last: u32) -> Result<usize> {
+    /// Runs the add and the get in one round trip.
+    async fn turn(&mut self, session: &SessionRef, content: &str, last: u32) -> Result<usize> {
         let operation = |action| Operation {
             session_id: session.id.clone(),
             action,
@@ -92,7 +92,7 @@ impl Client for Ours {
         let mut results = self.memory.pipeline(&turn).await?.into_iter();
         match (results.next(), results.next()) {
             (Some(Ok(_)), Some(Ok(Outcome::Messages(messages)))) => Ok(messages.len()),
-            other => Err(format!("a turn came to {other:?}").into()),
+            other => Err(format!("unexpected results of a turn: {other:?}").into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! redis-rs: one multiplexed connection, which all callers share.
+//! redis-rs: all callers share one multiplexed connection.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use redis::io::tcp::TcpSettings;
 use redis::{AsyncCommands, AsyncConnectionConfig, Client as Target, IntoConnectionInfo};
 
 use super::TIMEOUT;
+use crate::burst::{BenchClient, Result, SessionRef};
 use crate::element;
-use crate::slot::{Client, Result, Session};
 
-/// A program that keeps its sessions with redis-rs.
+/// An application that keeps its sessions with redis-rs.
 pub struct RedisRs {
     target: Target,
     connection: MultiplexedConnection,
@@ -21,7 +21,7 @@ impl RedisRs {
     ///
     /// # Errors
     ///
-    /// The library's.
+    /// Fails when redis-rs cannot connect.
     pub async fn open(address: SocketAddr) -> Result<RedisRs> {
         let tcp = TcpSettings::default().set_nodelay(true);
         let server = (address.ip().to_string(), address.port())
@@ -39,7 +39,7 @@ impl RedisRs {
     }
 }
 
-impl Client for RedisRs {
+impl BenchClient for RedisRs {
     async fn share(&self) -> Result<RedisRs> {
         Ok(RedisRs {
             target: self.target.clone(),
@@ -51,7 +51,7 @@ impl Client for RedisRs {
         RedisRs::connect(self.target.clone()).await
     }
 
-    async fn add(&mut self, session: &Session, content: &str) -> Result<usize> {
+    async fn add(&mut self, session: &SessionRef, content: &str) -> Result<usize> {
         let element = element::encode(content)?;
         let (length,) = redis::pipe()
             .atomic()
@@ -63,7 +63,7 @@ impl Client for RedisRs {
         Ok(length)
     }
 
-    async fn get(&mut self, session: &Session, last: u32) -> Result<usize> {
+    async fn get(&mut self, session: &SessionRef, last: u32) -> Result<usize> {
         let elements: Vec<String> = self
             .connection
             .lrange(&session.key, -isize::try_from(last)?, -1)
@@ -71,9 +71,10 @@ impl Client for RedisRs {
         Ok(element::decode(&elements)?.len())
     }
 
-    async fn exists(&mut self, session: &Session) -> Result<bool> {
+    async fn exists(&mut self, session: &SessionRef) -> Result<bool> {
         Ok(self.connection.exists(&session.key).await?)
     }
 }
 
+/// The time to live of a session, in seconds.
 const TTL: i64 = 3600;

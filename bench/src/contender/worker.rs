@@ -1,74 +1,75 @@
-//! A contender in a process of its own: a line of JSON on its standard input says
-//! what is to be done in a slot, one on its standard output what it came to.
+//! A process that runs bursts: requests go to its standard input, responses come from its
+//! standard output, each one line of JSON.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use serde::Serialize;
+use crate::burst::{Burst, BurstRequest, Result, Sample};
 
-use crate::slot::{Result, Sample, Slot};
-
-/// The process.
-pub struct Worker {
+/// A running process.
+pub struct WorkerProcess {
     process: Child,
     requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
 }
 
-#[derive(Serialize)]
-struct Request<'a> {
-    client: &'a str,
-    slot: &'a Slot,
-}
-
-impl Worker {
-    /// Starts it.
+impl WorkerProcess {
+    /// Starts the process.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
-    pub fn start(command: &mut Command) -> Result<Worker> {
+    /// Fails when the program cannot be started.
+    pub fn start(command: &mut Command) -> Result<WorkerProcess> {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-        let requests = process.stdin.take().ok_or("it has no standard input")?;
-        let answers = process.stdout.take().ok_or("it has no standard output")?;
-        Ok(Worker {
+        let requests = process
+            .stdin
+            .take()
+            .ok_or("the process has no standard input")?;
+        let responses = process
+            .stdout
+            .take()
+            .ok_or("the process has no standard output")?;
+        Ok(WorkerProcess {
             process,
             requests,
-            answers: BufReader::new(answers),
+            responses: BufReader::new(responses),
         })
     }
 
-    /// Its process.
+    /// Returns the id of the process.
     pub fn process_id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Gives one of its clients a slot.
+    /// Runs a burst of the named client.
     ///
     /// # Errors
     ///
-    /// When it answers something else than a sample. What went wrong is on standard
-    /// error then.
-    pub fn run(&mut self, client: &str, slot: &Slot) -> Result<Sample> {
-        let mut line = serde_json::to_string(&Request { client, slot })?;
+    /// Fails when the response is not a sample. The process has then printed the reason to
+    /// standard error.
+    pub fn run(&mut self, client: &str, burst: &Burst) -> Result<Sample> {
+        let mut line = serde_json::to_string(&BurstRequest {
+            client: client.to_owned(),
+            burst: burst.clone(),
+        })?;
         line.push('\n');
         self.requests.write_all(line.as_bytes())?;
         line.clear();
-        self.answers.read_line(&mut line)?;
+        self.responses.read_line(&mut line)?;
         if line.is_empty() {
-            return Err("its process has ended".into());
+            return Err("the process has ended".into());
         }
         Ok(serde_json::from_str(&line)?)
     }
 }
 
-impl Drop for Worker {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        // It may have ended already, which is what is wanted.
+        // The process may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
