@@ -1,34 +1,37 @@
-//! Runs operations of Session Memory as it is told, and tells how long they took.
+//! Runs operations of Session Memory on request and reports their times.
 //!
-//! Versions of Session Memory are compared by their drivers, since the library's interface
-//! changes and this protocol does not. The argument is the port of a Redis server on
-//! 127.0.0.1. Each line of standard input is an operation and a count; the line that
-//! answers it is the nanoseconds that so many of them took together, one after the other.
-//! An operation that the driver does not know is answered by `unknown`. With the argument
-//! `spin` it does nothing, without a rest, until its standard input ends: that keeps a core
-//! awake.
+//! Each version of Session Memory has its driver. The library's interface changes between
+//! versions. The protocol of the driver does not, so versions can be compared.
 //!
-//! | operation | what is timed |
+//! The argument is the port of a Redis server on 127.0.0.1. A request is a line on standard
+//! input: an operation and a count. The response is a line on standard output: the
+//! nanoseconds that all these operations took together. The response is `unknown` if the
+//! driver does not know the operation. With the argument `spin`, the driver spins until its
+//! standard input ends, which keeps a core awake.
+//!
+//! | operation | timed work |
 //! |---|---|
 //! | `add`, `add-at-most-once` | an append of 200 bytes to a session of at most 20 messages |
 //! | `get-10`, `get-1000` | the read of the last messages, of 200 bytes each |
 //! | `get-10000` | the read of a whole session, without a limit |
 //! | `history-10` | the same as `get-10`, with the total and the time to live |
 //! | `turn` | an append and the read of the last ten messages, in one pipeline |
-//! | `exists` | whether a session exists |
+//! | `exists` | the check whether a session exists |
 //! | `fresh` | a new instance with a new connection, and `exists` |
-//! | `add-64-callers`, `turn-64-callers` | 64 callers at once, each in a session of its own |
-//! | `add-64-one-session` | 64 callers at once, all in the same session |
+//! | `add-64-callers`, `turn-64-callers` | 64 callers at once, each with its own session |
+//! | `add-64-one-session` | 64 callers at once, all with the same session |
 //!
-//! A single caller has a runtime of one thread, many callers share one of two threads. The
-//! count is that of all callers together.
+//! A single caller runs its operations one after the other, on a runtime of one thread.
+//! Many callers share a runtime of two threads and the count.
+
+#[path = "../../src/spin.rs"]
+mod spin;
 
 use std::collections::HashSet;
-use std::hint::spin_loop;
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
-use std::{env, error, thread};
+use std::{env, error};
 
 use session_memory_host::{
     Action, Builder, Connect, Delivery, NewMessage, Operation, Options, Role, SessionMemory,
@@ -44,10 +47,7 @@ fn main() -> Result<()> {
         .nth(1)
         .ok_or("usage: driver PORT, or: driver spin")?;
     if argument == "spin" {
-        let waiting = thread::spawn(|| io::stdin().lines().count());
-        while !waiting.is_finished() {
-            spin_loop();
-        }
+        spin::until_input_ends();
         return Ok(());
     }
     let mut driver = Driver::open(argument.parse()?)?;
@@ -64,8 +64,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Runs the requests.
 struct Driver {
-    // Each is dropped before its runtime.
+    // Fields are dropped in order: each caller before its runtime.
     single: Single,
     runtime: Runtime,
     many: Many,
@@ -87,7 +88,8 @@ impl Driver {
         })
     }
 
-    /// The time that so many operations take together; none if the operation is unknown.
+    /// Returns the time that `count` operations take together. `None` if the operation is
+    /// unknown.
     fn run(&mut self, operation: &str, count: u32) -> Result<Option<Duration>> {
         let (kind, sharing) = match operation {
             "add-64-callers" => (Kind::Add, Sharing::Nothing),
@@ -100,12 +102,12 @@ impl Driver {
     }
 }
 
-/// One caller, who waits for each result.
+/// One caller that waits for each result.
 struct Single {
     memory: SessionMemory,
     at_most_once: SessionMemory,
     prepared: SessionMemoryPre,
-    /// The sessions that were made to be read.
+    /// The sessions to read that were already written.
     filled: HashSet<&'static str>,
     content: String,
     appended: u32,
@@ -126,7 +128,7 @@ impl Single {
         })
     }
 
-    /// Makes the session that an operation reads, before it is read for the first time.
+    /// Writes the session that an operation reads, before its first read.
     async fn fill(&mut self, operation: &str) -> Result<()> {
         let (session, count) = match operation {
             "get-10" | "history-10" | "exists" | "fresh" => ("ten", 10),
@@ -177,26 +179,26 @@ impl Single {
         Ok(Some(begin.elapsed()))
     }
 
-    /// A session for an append, which gets no more than twenty.
+    /// Returns the session for an append. Each session gets at most 20 messages.
     fn session(&mut self) -> String {
         self.appended += 1;
         format!("{} {}", std::process::id(), self.appended / 20)
     }
 }
 
-/// Many callers at once, each of whom waits for its own results.
+/// Many concurrent callers. Each waits for its own results.
 struct Many {
     memory: SessionMemory,
 }
 
-/// What each of many callers does.
+/// The operation of many callers.
 #[derive(Clone, Copy)]
 enum Kind {
     Add,
     Turn,
 }
 
-/// What many callers have in common.
+/// What many callers share.
 #[derive(Clone, Copy)]
 enum Sharing {
     Nothing,
@@ -211,13 +213,13 @@ impl Many {
         })
     }
 
-    /// The time that so many operations of all callers take together.
+    /// Returns the time in which all callers together run `count` operations.
     async fn burst(&self, kind: Kind, sharing: Sharing, count: u32) -> Result<Duration> {
         let session = |caller: u32| match sharing {
             Sharing::Nothing => format!("{} many {caller}", std::process::id()),
             Sharing::Session => format!("{} many", std::process::id()),
         };
-        // The sessions begin empty with each burst.
+        // Each burst begins with empty sessions.
         for caller in 0..CALLERS {
             self.memory.clear(&session(caller)).await?;
         }
@@ -246,7 +248,7 @@ impl Many {
     }
 }
 
-/// An append and a read of the last ten messages in one pipeline.
+/// Appends a message and reads the last ten in one pipeline.
 async fn turn(memory: &SessionMemory, session: &str, content: &str) -> Result<()> {
     let add = Action::Add(message(content));
     let turn = [add, Action::Get(Some(10))].map(|action| Operation {
@@ -273,10 +275,10 @@ fn message(content: &str) -> NewMessage {
     NewMessage::user(content)
 }
 
-/// A text of 200 bytes that differs from the others.
+/// Returns a text of 200 bytes, different for each number.
 fn text(number: u32) -> String {
     format!("{number:08} {}", "What is RAG? ".repeat(15))[..200].to_owned()
 }
 
-/// How many callers there are at once where there are many.
+/// The number of callers in [`Many`].
 const CALLERS: u32 = 64;
