@@ -1,37 +1,37 @@
-//! `cargo xtask bench --against REV [ROWS]`: this version and another one by turns.
+//! `cargo xtask bench --against REV [ROWS]`: compares this version with another one.
 //!
-//! Each version has its driver (`bench/driver`), a process that runs operations as it is
-//! told. A row of the report is one operation. Its bursts are short, and alternate between
-//! the two drivers, so that what disturbs the machine disturbs both.
+//! Each version has its driver (`bench/driver`), a process that runs operations on request.
+//! A row of the report is one operation. Its bursts are short and alternate between the two
+//! drivers, so a disturbance of the machine affects both.
 //!
-//! One process differs from the next by up to 3 %, for as long as it lives: its code and
-//! its data lie at other addresses. So both drivers are started anew for each round. The
-//! ratio of a round is the median of its pairs of bursts, and the 95 % interval is that of
-//! the median of the rounds. A row takes part until its interval is narrow enough, or the
-//! time is over.
+//! A process differs from the next one by up to 3 % throughout its life, because its code
+//! and data lie at other addresses. So both drivers are started anew for each round. The
+//! ratio of a round is the median of its pairs of bursts. The 95 % interval is that of the
+//! median of the rounds. A row takes part until its interval is narrow enough or the time is
+//! over.
 
 use std::fmt;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use session_memory_test_support::Server;
 
+use crate::awake::Awake;
 use crate::pinned::Pinned;
 use crate::stats::{Estimate, median};
 use crate::{Result, command, instructions, run, setup, step, target_dir};
 
-/// Builds the two versions and compares them, by the rows whose names begin with `only`.
+/// Builds both versions and compares the rows whose names begin with `only`.
 pub fn compare(revision: &str, only: &str) -> Result {
     setup::redis()?;
     setup::valgrind();
-    let mut rows: Vec<Row> = ROWS.map(Row::new).into();
+    let mut rows: Vec<Comparison> = ROWS.map(Comparison::new).into();
     rows.retain(|row| row.operation.starts_with(only));
     if rows.is_empty() {
-        return Err(format!("no row begins with {only}"));
+        return Err(format!("no row has a name that begins with {only}"));
     }
     let other = driver(&commit_of(revision)?)?;
     let this = driver(&working_tree()?)?;
@@ -47,7 +47,7 @@ pub fn compare(revision: &str, only: &str) -> Result {
     }
     eprintln!();
     println!(
-        "{:20}{:>12}{:>12}  ratio, and its 95 % interval",
+        "{:20}{:>12}{:>12}  ratio (95 % interval)",
         "operation", "this, µs", "other, µs"
     );
     for row in &rows {
@@ -59,7 +59,7 @@ pub fn compare(revision: &str, only: &str) -> Result {
     Ok(())
 }
 
-/// Prints what an operation executes outside of the kernel, with both versions.
+/// Prints the instructions of each operation outside the kernel, with both versions.
 fn count_instructions(programs: [&Path; 2], port: u16, only: &str) -> Result {
     step("counting instructions");
     println!(
@@ -79,17 +79,17 @@ fn count_instructions(programs: [&Path; 2], port: u16, only: &str) -> Result {
             (Some(this), Some(other)) => {
                 println!("{this:>12.0}{other:>12.0}  {:.3}", this / other);
             }
-            _ => println!("  not known to both"),
+            _ => println!("  not known to both drivers"),
         }
     }
     Ok(())
 }
 
-/// One round of the rows that are not exact yet, with new processes.
-fn round(programs: [&Path; 2], server: &Server, number: usize, rows: &mut [Row]) -> Result {
+/// Runs one round of the rows that are not done, with new processes.
+fn round(programs: [&Path; 2], server: &Server, number: usize, rows: &mut [Comparison]) -> Result {
     let mut drivers = [
-        Driver::start(programs[0], server.port())?,
-        Driver::start(programs[1], server.port())?,
+        DriverProcess::start(programs[0], server.port())?,
+        DriverProcess::start(programs[1], server.port())?,
     ];
     for row in rows {
         if crate::interrupted() {
@@ -98,13 +98,13 @@ fn round(programs: [&Path; 2], server: &Server, number: usize, rows: &mut [Row])
         if row.is_done() {
             continue;
         }
-        // Many callers leave no core without work. What spins would keep the kernel from
-        // moving a thread to a core that is idle.
+        // Many callers leave no core without work. Spinning processes would keep the kernel
+        // from moving threads to an idle core.
         let _kept = match row.callers {
             Callers::One => {
                 let clients = drivers.iter().map(|driver| driver.process.id());
                 let pinned = Pinned::keep(server.process_id(), clients);
-                Some((keep_awake(programs[0])?, pinned))
+                Some((Awake::keep(programs[0])?, pinned))
             }
             Callers::Many => None,
         };
@@ -113,7 +113,8 @@ fn round(programs: [&Path; 2], server: &Server, number: usize, rows: &mut [Row])
     Ok(())
 }
 
-/// The operations of the driver, and how many of them a burst has: some milliseconds.
+/// The driver's operations, each with the number of operations in a burst. A burst takes
+/// some milliseconds.
 const ROWS: [(&str, u32, Callers); 12] = [
     ("add", 100, Callers::One),
     ("add-at-most-once", 100, Callers::One),
@@ -129,28 +130,30 @@ const ROWS: [(&str, u32, Callers); 12] = [
     ("turn-64-callers", 640, Callers::Many),
 ];
 
+/// The number of concurrent callers.
 #[derive(Clone, Copy)]
 enum Callers {
     One,
     Many,
 }
 
-/// One operation, and what both versions took for it.
-struct Row {
+/// The comparison of one operation: a row of the report.
+struct Comparison {
     operation: &'static str,
+    /// The number of operations in a burst.
     burst: u32,
     callers: Callers,
-    /// Of this version to the other one, by rounds.
+    /// The ratio of this version to the other one, for each round.
     ratios: Vec<f64>,
-    /// Microseconds of an operation with this version and with the other one, by bursts.
+    /// Microseconds of an operation in each burst, with this version and with the other one.
     times: [Vec<f64>; 2],
     /// Whether both drivers know the operation.
     is_known: bool,
 }
 
-impl Row {
-    fn new((operation, burst, callers): (&'static str, u32, Callers)) -> Row {
-        Row {
+impl Comparison {
+    fn new((operation, burst, callers): (&'static str, u32, Callers)) -> Comparison {
+        Comparison {
             operation,
             burst,
             callers,
@@ -160,8 +163,9 @@ impl Row {
         }
     }
 
-    fn round(&mut self, drivers: &mut [Driver; 2], number: usize) -> Result {
-        // The first burst of each is slower, and not counted.
+    /// Runs the bursts of one round.
+    fn round(&mut self, drivers: &mut [DriverProcess; 2], number: usize) -> Result {
+        // The first burst of each driver is slower and not counted.
         for driver in &mut *drivers {
             self.is_known &= driver.burst(self.operation, self.burst)?.is_some();
         }
@@ -170,7 +174,7 @@ impl Row {
         }
         let mut ratios = Vec::with_capacity(PAIRS);
         for pair in 0..PAIRS {
-            // Each of them is as often the first.
+            // Both drivers are first equally often.
             let first = (number + pair) % 2;
             let mut times = [0.0; 2];
             for at in [first, 1 - first] {
@@ -184,18 +188,18 @@ impl Row {
         Ok(())
     }
 
-    /// Whether it takes part in no further round.
+    /// Whether the row takes part in no further round.
     fn is_done(&self) -> bool {
         let is_narrow = || Estimate::of(&self.ratios).is_some_and(|ratio| ratio.is_within(NARROW));
         !self.is_known || self.ratios.len() >= LEAST_ROUNDS && is_narrow()
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:20}", self.operation)?;
         if !self.is_known {
-            return write!(f, "  not known to both");
+            return write!(f, "  not known to both drivers");
         }
         let times = self
             .times
@@ -210,16 +214,16 @@ impl fmt::Display for Row {
     }
 }
 
-/// The commit of a revision.
+/// Returns the commit of a revision.
 fn commit_of(revision: &str) -> Result<String> {
     git(&["rev-parse", "--verify", &format!("{revision}^{{commit}}")])
-        .map_err(|_| format!("{revision} is no revision of this repository"))
+        .map_err(|_| format!("{revision} is not a revision of this repository"))
 }
 
-/// A commit of what is in the working tree. Git knows nothing of a file that was never
-/// added.
+/// Returns a commit with the contents of the working tree. It lacks files that were never
+/// added to Git.
 fn working_tree() -> Result<String> {
-    // The commit belongs to nobody, and needs an author all the same.
+    // Git requires an author, even for a commit on no branch.
     let author = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"];
     match git(&[&author[..], &["stash", "create"]].concat())? {
         unchanged if unchanged.is_empty() => commit_of("HEAD"),
@@ -227,7 +231,8 @@ fn working_tree() -> Result<String> {
     }
 }
 
-/// The driver of a commit, which is built once and kept by what the commit holds.
+/// Returns the driver of a commit. It is built once and kept under the hash of the commit's
+/// tree.
 fn driver(commit: &str) -> Result<PathBuf> {
     let folder = target_dir()?.join("against");
     let content = git(&["rev-parse", &format!("{commit}^{{tree}}")])?;
@@ -238,9 +243,9 @@ fn driver(commit: &str) -> Result<PathBuf> {
     step(&format!(
         "building {commit}; the first time this takes some minutes"
     ));
-    // All versions are built at the same path: code that is the same has the same bytes
-    // then, and code that lies elsewhere can take 2 % more or less. Cargo tells them apart
-    // by the times of their files alone, so these must be newer than any earlier build.
+    // All versions are built at the same path, so the same code has the same bytes. Code
+    // that lies elsewhere can take 2 % more or less. Cargo distinguishes the versions only by
+    // the times of their files, so these must be newer than any earlier build.
     let tree = folder.join("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree).map_err(|error| format!("{}: {error}", tree.display()))?;
@@ -269,7 +274,7 @@ fn driver(commit: &str) -> Result<PathBuf> {
     Ok(driver)
 }
 
-/// What a command of Git prints.
+/// Returns the output of a Git command.
 fn git(arguments: &[&str]) -> Result<String> {
     let output = command("git")
         .args(arguments)
@@ -282,92 +287,65 @@ fn git(arguments: &[&str]) -> Result<String> {
     }
 }
 
-/// A process for each core that spins when nothing else runs there. A core that sleeps
-/// takes longer to wake than most operations take, and which of the drivers pays for that
-/// is chance. None where there is no `chrt`.
-fn keep_awake(program: &Path) -> Result<Vec<Spinning>> {
-    let cores = thread::available_parallelism().map_err(|error| error.to_string())?;
-    let mut awake = Vec::new();
-    for _ in 0..cores.get() {
-        // The idle class gives way to others at once, which low priority does not.
-        let mut command = Command::new("chrt");
-        command.args(["--idle", "0"]).arg(program).arg("spin");
-        match command.stdin(Stdio::piped()).spawn() {
-            Ok(process) => awake.push(Spinning(process)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(format!("chrt: {error}")),
-        }
-    }
-    Ok(awake)
-}
-
-struct Spinning(Child);
-
-impl Drop for Spinning {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A driver at work.
-struct Driver {
+/// A running driver.
+struct DriverProcess {
     process: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    requests: ChildStdin,
+    responses: BufReader<ChildStdout>,
 }
 
-impl Driver {
-    fn start(program: &Path, port: u16) -> Result<Driver> {
+impl DriverProcess {
+    fn start(program: &Path, port: u16) -> Result<DriverProcess> {
         let mut process = Command::new(program)
             .arg(port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
-        let (Some(orders), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+        let (Some(requests), Some(responses)) = (process.stdin.take(), process.stdout.take())
+        else {
             return Err("the driver has no standard input or output".to_owned());
         };
-        Ok(Driver {
+        Ok(DriverProcess {
             process,
-            orders,
-            answers: BufReader::new(answers),
+            requests,
+            responses: BufReader::new(responses),
         })
     }
 
-    /// The nanoseconds that so many operations take together; none if the driver does not
-    /// know the operation.
+    /// Returns the nanoseconds that `count` operations take together. `None` if the driver
+    /// does not know the operation.
     fn burst(&mut self, operation: &str, count: u32) -> Result<Option<f64>> {
-        let mut answer = String::new();
-        writeln!(self.orders, "{operation} {count}")
-            .and_then(|()| self.answers.read_line(&mut answer))
+        let mut response = String::new();
+        writeln!(self.requests, "{operation} {count}")
+            .and_then(|()| self.responses.read_line(&mut response))
             .map_err(|error| format!("the driver: {error}"))?;
-        match answer.trim() {
+        match response.trim() {
             "unknown" => Ok(None),
-            answer => match answer.parse() {
+            nanoseconds => match nanoseconds.parse() {
                 Ok(nanoseconds) => Ok(Some(nanoseconds)),
-                Err(_) => Err(format!("the driver ended at {operation}")),
+                Err(_) => Err(format!("the driver failed at {operation}")),
             },
         }
     }
 }
 
-impl Drop for Driver {
+impl Drop for DriverProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// That of everything else, so that another version takes a minute or two to build.
+/// The build profile. With the usual one, another version builds within a minute or two.
 const PROFILE: &str = "release";
 
-/// The half of the interval, as a part of the ratio, with which a row takes part no more.
+/// A row is done when half the width of its interval is at most this fraction of the ratio.
 const NARROW: f64 = 0.01;
-/// An interval of less is not to be believed.
+/// The interval of fewer rounds is not reliable.
 const LEAST_ROUNDS: usize = 10;
+/// No further round begins after this time.
 const LONGEST: Duration = Duration::from_secs(8 * 60);
-/// Pairs of bursts of a row in a round.
+/// The number of pairs of bursts of a row in a round.
 const PAIRS: usize = 16;

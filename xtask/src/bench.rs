@@ -1,4 +1,4 @@
-//! The benchmark: what it needs beside what is built for everyone, and its run.
+//! `cargo xtask bench`: builds the programs that only the benchmark needs, then runs it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use session_memory_test_support::Server;
 
 use crate::{Result, cargo, checkout, command, release_dir, run, setup, shown, step, target_dir};
 
-/// Runs it. A quick run shows that it works, with what is built for everything else,
-/// and leaves what it writes below the target folder.
+/// Runs the benchmark. A quick run only checks that it works. It uses the programs of the
+/// usual build, and writes its report below the target folder.
 pub fn measure(quick: bool) -> Result {
     setup::redis()?;
     setup::valgrind();
@@ -36,7 +36,7 @@ pub fn measure(quick: bool) -> Result {
         .arg(programs.join("session-memory"))
         .arg("--driver")
         .arg(programs.join("session-memory-bench-driver"))
-        // Compiled components; those of the person who runs this stay as they are.
+        // The cache for compiled components. The user's own cache stays as it is.
         .env("XDG_CACHE_HOME", folder.join("cache"));
     if quick {
         bench.arg("--quick");
@@ -53,10 +53,10 @@ pub fn measure(quick: bool) -> Result {
     Ok(())
 }
 
-/// Builds what is measured as it would be shipped; returns where it is.
+/// Builds the measured programs as they would be shipped. Returns their folder.
 fn shipped() -> Result<PathBuf> {
     const PROFILE: &str = "shipped";
-    step("building what is measured; the first time this takes some ten minutes");
+    step("building the measured programs; the first time this takes some ten minutes");
     cargo(&[
         "build",
         "--profile",
@@ -72,8 +72,8 @@ fn shipped() -> Result<PathBuf> {
     Ok(target_dir()?.join(PROFILE))
 }
 
-/// Builds the program that takes part for fred; none if its crates are not here and
-/// cannot be fetched.
+/// Builds the program of bench/fred. Returns `None` if its crates are missing and cannot be
+/// fetched.
 fn fred(folder: &Path) -> Result<Option<PathBuf>> {
     let manifest = checkout().join("bench/fred/Cargo.toml");
     let cargo = |verb: &str| {
@@ -83,9 +83,9 @@ fn fred(folder: &Path) -> Result<Option<PathBuf>> {
             .arg(&manifest);
         cargo
     };
-    step("building the program for fred; the first time this takes a minute");
+    step("building the program of fred; the first time this takes a minute");
     if run(&mut cargo("fetch")).is_err() {
-        step("its crates cannot be fetched: the benchmark is without fred");
+        step("the benchmark runs without fred: its crates cannot be fetched");
         return Ok(None);
     }
     let target_dir = folder.join("fred");
@@ -95,22 +95,22 @@ fn fred(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(target_dir.join("release/session-memory-bench-fred")))
 }
 
-/// The Python of a virtual environment with its clients; none, with a message, if
-/// there is no Python or they cannot be installed. A quick run takes what is there.
+/// Returns the Python of a virtual environment with the Python clients. Prints a message and
+/// returns `None` if they cannot be installed. A quick run installs nothing.
 fn python(folder: &Path, quick: bool) -> Option<PathBuf> {
     let requirements = checkout().join("bench/python/requirements.txt");
     let python = folder.join("bin/python");
-    // A copy of the requirements says that they were installed.
+    // A copy of the requirements marks them as installed.
     let installed = folder.join("requirements.txt");
     let wanted = fs::read(&requirements).ok()?;
     if fs::read(&installed).is_ok_and(|installed| installed == wanted) {
         return Some(python);
     }
     if quick {
-        step("no Python is set up for the benchmark, which a run without --quick does");
+        step("the benchmark runs without the Python clients: a run without --quick installs them");
         return None;
     }
-    step("installing Python's clients");
+    step("installing the Python clients");
     let install = || -> Result {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         run(Command::new(&python)
@@ -123,7 +123,7 @@ fn python(folder: &Path, quick: bool) -> Option<PathBuf> {
         Ok(()) => Some(python),
         Err(error) => {
             step(&format!(
-                "the benchmark is without Python's clients: {error}"
+                "the benchmark runs without the Python clients: {error}"
             ));
             None
         }

@@ -1,9 +1,11 @@
 //! `cargo xtask`: set-up, build, demo, test, soak test and benchmark of Session Memory.
 
 mod against;
+// Modules with a path are the benchmark's files. Nothing else of the benchmark is used.
+#[path = "../../bench/src/awake.rs"]
+mod awake;
 mod bench;
 mod demo;
-// Compiled from the benchmark's sources, because xtask does not depend on it.
 #[path = "../../bench/src/instructions.rs"]
 mod instructions;
 #[path = "../../bench/src/pinned.rs"]
