@@ -339,8 +339,8 @@ const PYTHON: &str = include_str!("../python/requirements.txt");
 
 const INTRODUCTION: &str = "\
 `cargo xtask bench` writes this file. It compares the cost of Session Memory with that of other \
-Redis clients that do the same work, on one machine and in one run. The ratios also hold \
-elsewhere. The times do not.";
+Redis clients that do the same work, on one machine and in one run. Only the ratios carry over to \
+other machines, not the times.";
 
 const METHOD: &str = "
 One private Redis runs on the loopback interface and keeps nothing on disk. With one caller, \
