@@ -1,7 +1,8 @@
 //! `cargo xtask`: set-up, build, demo, test, soak test and benchmark of Session Memory.
 
 mod against;
-// Modules with a path are the benchmark's files. Nothing else of the benchmark is used.
+// Modules with a path are compiled from the benchmark's sources, because xtask does not
+// depend on it.
 #[path = "../../bench/src/awake.rs"]
 mod awake;
 mod bench;
