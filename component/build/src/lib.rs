@@ -90,10 +90,7 @@ pub fn build(package: &str, checkout: &Path, target_dir: &Path) -> Result<Vec<u8
     }
     let status = command
         .current_dir(checkout)
-        .args(["rustc", "--locked", "--package", package, "--lib"])
-        // Only the component: as a Rust library as well, it would keep code for other
-        // users, such as the formatting of panic messages.
-        .args(["--crate-type", "cdylib"])
+        .args(["build", "--locked", "--package", package, "--lib"])
         .args(["--profile", PROFILE, "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         .env("CARGO_BUILD_BUILD_DIR", &target_dir)

@@ -26,22 +26,20 @@ pub fn settings(given: Options) -> Settings {
 
 /// An operation on the session at `k` that is sent with others.
 pub fn start(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
-    let context = StartContext {
-        stamp: STAMP,
-        read_mode: ReadMode::AtOnce,
-        others: 0,
-    };
-    start_with(action, settings, context)
+    start_with(action, settings, context(ReadMode::AtOnce))
 }
 
 /// An operation on the session at `k` that is sent on its own.
 pub fn start_alone(action: &Action, settings: &Settings) -> Box<dyn Procedure> {
-    let context = StartContext {
+    start_with(action, settings, context(ReadMode::InPages))
+}
+
+fn context(read_mode: ReadMode) -> StartContext<'static> {
+    StartContext {
         stamp: STAMP,
-        read_mode: ReadMode::InPages,
+        read_mode,
         others: 0,
-    };
-    start_with(action, settings, context)
+    }
 }
 
 pub fn start_with(

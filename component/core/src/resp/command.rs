@@ -79,7 +79,8 @@ impl Commands {
     }
 
     /// Leaves work for the time in which the server prepares its replies. It is not done
-    /// if nothing waits for them.
+    /// if nothing waits for them. A later call replaces the work, because only an operation
+    /// that is sent on its own has anything to do.
     pub fn while_waiting(&mut self, work: impl FnOnce() + 'static) {
         self.work.set(Some(Box::new(work)));
     }
